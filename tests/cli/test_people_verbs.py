@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,12 +43,14 @@ class Terminal(io.StringIO):
 def test_people_come_and_go(run: Run, typed: Callable[[str], None], place: Path) -> None:
     typed(PASSWORD + "\n")
     assert run("people", "add", "Anna", "--role", "admin") == (
-        0, "", "polydetr: 'Anna' may sign in as admin; the store holds the hash of the password\n",
+        0, "", "polydetr: 'Anna' may sign in as admin; the store holds the hash of the password\n"
+        "polydetr: a service that runs without people asks nobody to sign in until polydetr serve is restarted\n",
     )  # fmt: skip
     typed(PASSWORD + "\r\n")
     code, out, err = run("people", "add", "Bo", "--json")
     assert (code, json.loads(out)) == (0, {"name": "Bo", "role": "viewer"})
     assert PASSWORD not in out + err
+    assert "restarted" not in err
     assert (place / "polydetr-studio.db").is_file()
     code, out, _ = run("people", "list")
     assert [line.split(",")[0] for line in out.splitlines()] == ["Anna  admin", "Bo  viewer"]
@@ -113,7 +116,8 @@ def test_bad_people_are_refused(run: Run, typed: Callable[[str], None], name: st
 
 def test_a_store_that_is_not_there_is_not_made_by_looking(run: Run, place: Path) -> None:
     for verb in (["people", "list"], ["people", "remove", "Anna"], ["store", "backup", "b.gz"],
-                 ["store", "retain", "--days", "3"], ["store", "erase", "--from", "Anna"]):  # fmt: skip
+                 ["store", "audit"], ["store", "retain", "--days", "3"],
+                 ["store", "erase", "--from", "Anna"]):  # fmt: skip
         code, out, err = run(*verb)
         assert (code, out) == (2, "")
         assert "there is no store 'polydetr-studio.db'" in err
@@ -157,6 +161,22 @@ def test_a_store_goes_into_a_file_and_into_another_database(
     Path("b.gz").write_bytes(b"cut off")
     code, _, err = run("store", "restore", "b.gz", "--overwrite")
     assert (code, "nothing was changed" in err) == (2, True)
+
+
+def test_who_did_what_is_shown_the_newest_last(run: Run, typed: Callable[[str], None]) -> None:
+    for name, role in (("Anna", "admin"), ("Bo", "viewer")):
+        typed(PASSWORD)
+        run("people", "add", name, "--role", role)
+    run("people", "role", "Bo", "editor")
+    code, out, err = run("store", "audit")
+    assert (code, err) == (0, "polydetr: 3 entries, times in UTC\n")
+    first, _, last = out.splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:]{8}  '\(command line\)'  add person 'Anna' role admin", first)
+    assert last.endswith("set role 'Bo' role editor, before viewer")
+    (entry,) = json.loads(run("store", "audit", "--last", "1", "--json")[1])
+    assert (entry["who"], entry["action"], entry["about"]) == ("(command line)", "set role", "Bo")
+    assert run("store", "audit", "--person", "Anna")[1] == ""
+    assert run("store", "audit", "--last", "0")[0] == 2
 
 
 def test_what_is_old_and_what_came_from_somebody_leaves(run: Run, typed: Callable[[str], None]) -> None:

@@ -226,6 +226,8 @@ def test_boxes_by_keyboard(studio: str, look: Look) -> None:
 
 def test_forms_in_the_gallery(studio: str, look: Look) -> None:
     page = look(studio, "/studio/gallery")
+    written = "[12345, 0.123456, -1234567.8].map(v => v.toLocaleString('en', polydetr.figures(v, 4)))"
+    assert page.evaluate(written) == ["12,345", "0.1235", "-1,234,568"]
     many = page.locator("[data-state='300 columns'] .pd-form")
     assert many.locator(".pd-field").count() == 13  # twelve columns, and what finds others
     many.get_by_role("searchbox").fill("column 293")
@@ -259,3 +261,11 @@ def test_forms_in_the_gallery(studio: str, look: Look) -> None:
         [{"name": "large.png", "mimeType": "image/png", "buffer": bytes(17 << 20)}]
     )
     full.get_by_text("make it smaller").wait_for()
+    full.locator(".pd-drop").first.evaluate(
+        """place => {
+          const dataTransfer = new DataTransfer();
+          for (let i = 0; i < 17; i++) dataTransfer.items.add(new File(['x'], `${i}.png`, { type: 'image/png' }));
+          place.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true }));
+        }"""
+    )
+    full.get_by_text("Taken: only the first 16 of 17 files.").wait_for()

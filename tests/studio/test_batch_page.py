@@ -247,6 +247,13 @@ def test_a_file_of_another_kind_is_refused_in_the_words_of_the_service(
     page.context.close()
 
 
+def test_rows_that_are_not_there_to_be_corrected_are_said_on_a_page(studio: str, look: Callable[..., Any]) -> None:
+    for address in ("nothing", "nothing/1"):
+        page = look(studio, f"/studio/films/batch/correct/{address}")
+        page.locator(".pd-state.bad", has_text="no job").wait_for()
+        assert page.locator("nav.pd-rail").count() == 1
+
+
 def test_the_keyboard_alone_reaches_a_row_its_detail_and_its_correction(
     studio: str, look: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -62,6 +62,10 @@ def test_the_filters_of_the_list_hold_for_its_file(tmp_path: Path) -> None:
     assert [json.loads(line)["text"] for line in found.content.decode().splitlines()] == ["row 1", "row 2"]
     with pytest.raises(InputError, match="no corrections"):
         exported(corrections, "model", "jsonl", Place(kind="withdrawn"), "")
+    corrections.undo("00000001", "Ben")
+    for suffix in ("jsonl", "csv"):  # what was withdrawn is no training row
+        with pytest.raises(InputError, match="no corrections"):
+            exported(corrections, "model", suffix, Place(kind="withdrawn"), "")
 
 
 def test_what_may_be_written_follows_from_the_targets() -> None:

@@ -250,6 +250,13 @@ def test_a_draft_outlives_a_reload(pages: Correcting, look: Look) -> None:
     page = opened(look, pages, "films", films("kept over a reload"), "&target=stars")
     page.fill(".pd-editor input", "17.5")
     page.wait_for_function("Object.values(sessionStorage).join().includes('17.5')")
+    page.evaluate(  # beside much else that was kept
+        """() => {
+          const place = Object.keys(sessionStorage).find(key => key.startsWith('polydetr.drafts:'));
+          const more = { a: 'x'.repeat(600_000), b: 'x'.repeat(600_000) };
+          sessionStorage.setItem(place, JSON.stringify({ ...more, ...JSON.parse(sessionStorage.getItem(place)) }));
+        }"""
+    )
     page.reload()
     shown(page)
     page.wait_for_function("document.querySelector('.pd-editor input').value === '17.5'")
@@ -285,6 +292,7 @@ def test_two_people_on_one_row(signed: Correcting, look: Look) -> None:
     ben.wait_for_function("document.querySelector('.pd-tools').textContent.includes('Saved')")
     revisions = [(value, who) for t, value, _, who in signed.saved("films") if t == "label"]
     assert revisions == [("bad", "Ada"), ("good", "Ben")]
+    assert "saving:" not in ben.evaluate("Object.values(sessionStorage).join()")
 
 
 def test_two_tabs_of_one_person_on_one_row(pages: Correcting, look: Look) -> None:
@@ -343,20 +351,67 @@ def test_a_session_that_ends_in_the_middle_loses_nothing(signed: Correcting, loo
     signed_out(signed)
     page.keyboard.press("1")
     page.keyboard.press("Enter")
+    page.wait_for_selector("#pd-sign-in iframe[title*='Sign in']")
+    page.evaluate("document.getElementById('pd-sign-in').close()")  # as Esc does
+    page.wait_for_selector("#pd-sign-in", state="detached")
+    page.get_by_role("button", name="Try again").click()
     page.wait_for_selector("#pd-sign-in iframe")
     assert "label" not in signed.values("films", "the session ends")
-    sign_in_frame = page.frame_locator("#pd-sign-in iframe")
-    sign_in_frame.locator("input[name=name]").fill("Ada")
-    sign_in_frame.locator("input[name=password]").fill(PASSWORD)
-    sign_in_frame.locator("input[name=password]").press("Enter")
-    page.wait_for_selector("#pd-sign-in", state="detached")
+    sign_in_frame(page, "Ada")
     page.wait_for_function("document.querySelector('.pd-tools').textContent.includes('Saved')")
     assert signed.values("films", "the session ends")["label"] == "bad"
+
+
+def test_the_next_person_in_a_tab_finds_nothing_of_the_one_before(signed: Correcting, look: Look) -> None:
+    page = as_person(look, signed, "Ada", films("Ada's draft"))
+    place = page.url.partition("&")[0]
+    page.goto(f"{place}&target=stars")
+    shown(page)
+    page.fill(".pd-editor input", "17.5")
+    page.wait_for_function("Object.values(sessionStorage).join().includes('17.5')")
+    page.locator("summary[aria-label*=Ada]").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/studio/login?next=/studio/")  # and not to the row that Ada was at
+    for name, found in (("Ben", False), ("Ada", True)):
+        sign_in(page, name)
+        page.wait_for_url("**/films/ask")
+        page.goto(f"{place}&target=stars")
+        shown(page)
+        page.wait_for_timeout(500)  # that nothing comes can only be waited for
+        assert (page.input_value(".pd-editor input") == "17.5") == found
+        page.request.post(f"{signed.address}/studio/logout")
+        page.goto(f"{signed.address}/studio/login")
 
 
 def signed_out(signed: Correcting) -> None:
     with closing(sqlite3.connect(signed.store())) as connection, connection:
         connection.execute("delete from sessions")
+
+
+def test_a_page_that_stays_open_shows_no_further_row_once_its_session_has_ended(signed: Correcting, look: Look) -> None:
+    page = as_person(look, signed, "Ada", films("the first", "the second"))
+    confirm(page, done=1)
+    page.wait_for_selector(".pd-editor")
+    second = page.inner_text(".pd-row-name")
+    signed_out(signed)
+    page.keyboard.press("p")
+    page.wait_for_selector("#pd-sign-in iframe")
+    assert row_number(page) == second
+    sign_in_frame(page, "Ada")
+    page.wait_for_function("second => document.querySelector('.pd-row-name').textContent !== second", arg=second)
+    page.goto(f"{signed.address}{signed.path('films', '?view=list')}")
+    page.wait_for_function("window.did_handshake")
+    signed_out(signed)
+    page.get_by_role("button", name="JSON lines").click()
+    page.wait_for_selector("#pd-sign-in iframe")
+
+
+def sign_in_frame(page: Any, name: str) -> None:
+    inside = page.frame_locator("#pd-sign-in iframe")
+    inside.locator("input[name=name]").fill(name)
+    inside.locator("input[name=password]").fill(PASSWORD)
+    inside.locator("input[name=password]").press("Enter")
+    page.wait_for_selector("#pd-sign-in", state="detached")
 
 
 def test_a_page_that_stays_open_answers_no_more_once_its_session_has_ended(signed: Correcting, look: Look) -> None:
@@ -407,6 +462,18 @@ def test_validation_rows_that_the_folder_keeps(pages: Correcting, look: Look) ->
     page.get_by_role("link", name="Validation rows").click()
     shown(page)
     assert "Marigold" in page.inner_text(".pd-spans-text")
+    page.goto(f"{pages.address}{pages.path('tags', '?rows=kept&at=nowhere')}")
+    page.get_by_text("The row that this address names is not among these").wait_for()
+
+
+def test_a_file_that_fails_beside_one_that_does_not_is_told_where_the_rows_are(pages: Correcting, look: Look) -> None:
+    page = look(pages.address, pages.path("tags"))
+    page.wait_for_function("window.did_handshake")
+    content = {"good.jsonl": b'{"text": "Marigold"}\n', "bad.jsonl": b"no row\n"}
+    files = [{"name": name, "mimeType": "application/x-ndjson", "buffer": one} for name, one in content.items()]
+    page.set_input_files("input[type=file]", files)
+    page.wait_for_url("**/correct?rows=*")
+    page.locator("p.pd-note", has_text="bad.jsonl").wait_for()
 
 
 def test_a_row_handed_over_by_the_page_ask(pages: Correcting, look: Look) -> None:
@@ -441,6 +508,7 @@ def test_the_list_its_filters_and_its_file(pages: Correcting, look: Look, tmp_pa
     page.get_by_role("link", name=text).wait_for(state="detached")
     page.goto(f"{pages.address}{pages.path('tags', '?view=list&kind=withdrawn')}")
     page.get_by_role("link", name=text).wait_for()
+    assert page.get_by_role("button", name="JSON lines").count() == 0
 
 
 def test_a_picture_bomb_and_a_file_that_is_none(pages: Correcting, look: Look) -> None:

@@ -84,6 +84,21 @@ def test_sets_of_rows_are_found_by_their_model_and_leave_with_time_number_and_si
     assert sets.get(big, "films") is None
 
 
+def test_what_is_held_is_measured_once() -> None:
+    class Counted:
+        model, measured = "films", 0
+
+        @property
+        def size(self) -> int:
+            self.measured += 1
+            return 1
+
+    sets, rows = HandedRows[Counted](), Counted()
+    name = sets.put(rows)
+    assert sets.get(name, "films") is sets.get(name, "films") is rows
+    assert rows.measured == 1
+
+
 @pytest.mark.parametrize("count", [3])
 def test_again_begins_with_what_is_left(count: int) -> None:
     queue = queue_of(*[0.5] * count)

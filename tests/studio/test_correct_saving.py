@@ -84,8 +84,8 @@ def run(work: Awaitable[None]) -> None:
     asyncio.run(whole())
 
 
-def saving(value: str = "good", **more: Any) -> Saving:
-    return Saving(ROW, KEY, "label", value, **more)
+def saving(value: str = "good", *, person: str = "Ada", **more: Any) -> Saving:
+    return Saving(ROW, KEY, "label", value, person=person, **more)
 
 
 def test_what_is_saved_is_told_and_has_a_name_and_an_audit(store: Failing) -> None:
@@ -108,7 +108,7 @@ def test_what_is_saved_is_told_and_has_a_name_and_an_audit(store: Failing) -> No
 def test_where_nobody_signs_in_it_was_somebody_here(store: Failing) -> None:
     async def work() -> None:
         desk = Desk(store, name="")
-        desk.saver.add(one := saving())
+        desk.saver.add(one := saving(person=""))
         await desk.empty()
         assert one.saved is not None
         assert one.saved.person == "local"
@@ -149,6 +149,23 @@ def test_a_session_that_ends_keeps_what_was_given_until_somebody_signs_in(store:
     run(work())
 
 
+def test_what_one_person_made_is_not_saved_under_the_name_of_the_next(store: Failing) -> None:
+    async def work() -> None:
+        desk = Desk(store, "Ben")
+        desk.saver.add(one := saving())
+        await desk.until(lambda: one.error is not None)
+        assert one.state == "waiting"
+        assert str(one.error).startswith("Ada made it, and Ben is signed in.")
+        assert store.tries == 0
+        desk.name = "Ada"
+        desk.saver.retry()
+        await desk.empty()
+        assert one.saved is not None
+        assert one.saved.person == "Ada"
+
+    run(work())
+
+
 def test_who_may_not_is_refused_and_nothing_is_written(store: Failing) -> None:
     async def work() -> None:
         desk = Desk(store)
@@ -165,7 +182,7 @@ def test_two_people_on_one_row(store: Failing) -> None:
         ada, ben = Desk(store), Desk(store, "Ben")
         ada.saver.add(saving("good"))
         await ada.empty()
-        ben.saver.add(mine := saving("bad"))
+        ben.saver.add(mine := saving("bad", person="Ben"))
         await ben.until(lambda: mine.state == "conflict")
         assert mine.theirs is not None
         assert (mine.theirs.person, mine.theirs.value) == ("Ada", "good")
@@ -239,14 +256,24 @@ def test_a_browser_keeps_what_is_not_saved_and_gives_it_back_whole() -> None:
     one = saving("good", expected=2, answer={"prediction": "bad", "probability": 0.5})
     kept = json.loads(json.dumps(one.to_json()))
     assert Saving.from_json(one.id, kept, Columns.of(CLASSES), lambda _: None) == one
-    for broken in (None, [], {}, {**kept, "key": 1}, {**kept, "expected": "2"}, {**kept, "row": None}):
+    for broken in (
+        None,
+        [],
+        {},
+        {**kept, "key": 1},
+        {**kept, "person": None},
+        {**kept, "expected": "2"},
+        {**kept, "row": None},
+    ):
         assert Saving.from_json(one.id, broken, Columns.of(CLASSES), lambda _: None) is None
 
 
-def test_images_are_kept_where_they_are_small_and_else_found_again() -> None:
-    for row, stays in (({"image": image_bytes()}, True), ({"image": bytes(1 << 21)}, False)):
+def test_rows_are_kept_where_they_are_small_and_else_found_again() -> None:
+    long = {"image": b"", "text": "é" * 10**5}
+    for row, stays in (({"image": image_bytes()}, True), ({"image": bytes(600 << 10)}, False), (long, False)):
         one = Saving(row, packed(row).key, "objects", [])
-        kept = json.loads(json.dumps(one.to_json()))
+        kept = json.loads(text := json.dumps(one.to_json(), ensure_ascii=False))
+        assert len(text) < 1_000_000  # of a longer message nothing comes back
         assert (kept["row"] is not None) == stays
         found = Saving.from_json(one.id, kept, Columns.of(BOXES), lambda key, row=row: row)
         assert found is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from correction_cases import BOXES, CLASSES, NUMBER, image_bytes
 from starlette.datastructures import QueryParams
@@ -9,9 +11,12 @@ from starlette.datastructures import QueryParams
 from polydetr.errors import InputError, RowError
 from polydetr.serving.refusal import Refused
 from polydetr.serving.rows import Columns
+from polydetr.studio import correct_sources
 from polydetr.studio.correct_address import Place, page_of
-from polydetr.studio.correct_sources import merged, rows_of_file, rows_of_lines, suffixes
+from polydetr.studio.correct_sources import LONGEST, corrected_rows, merged, rows_of_file, rows_of_lines, suffixes
+from polydetr.studio.corrections import Corrections
 from polydetr.studio.handed_rows import MOST_ROWS
+from polydetr.web.store.database import Database
 
 
 def test_lines_are_rows_and_empty_ones_are_none() -> None:
@@ -20,8 +25,14 @@ def test_lines_are_rows_and_empty_ones_are_none() -> None:
         {"text": "one"},
         {"text": "two <b>😀"},
     ]
+    assert not rows.messages
     with pytest.raises(InputError, match="no text"):
         rows_of_lines(CLASSES, " \n", "Ada")
+
+
+def test_what_is_longer_than_a_browser_lets_be_written_is_told() -> None:
+    (told,) = rows_of_lines(CLASSES, "😀" * (LONGEST // 2), "Ada").messages
+    assert "first 400,000 characters" in told
 
 
 def test_a_file_has_its_rows_and_what_cannot_be_read_has_a_reason() -> None:
@@ -53,6 +64,35 @@ def test_a_long_file_gives_its_first_rows_and_says_so() -> None:
     rows = rows_of_file(CLASSES, "a.csv", content, "Ada")
     assert len(rows.items) == MOST_ROWS
     assert "first 5,000" in rows.messages[0]
+
+
+def test_several_files_are_cut_with_a_word_and_what_failed_is_told() -> None:
+    half = rows_of_file(CLASSES, "a.csv", b"text\n" + b"".join(b"row %d\n" % i for i in range(3_000)), "Ada")
+    found = merged([half, half], ["b.pdf is no file"])
+    assert len(found.items) == MOST_ROWS
+    assert found.messages == ("b.pdf is no file", "only the first 5,000 rows are taken")
+    assert merged([half]).messages == ()
+
+
+def test_corrected_rows_are_the_newest_and_the_one_that_was_clicked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correct_sources, "MOST_ROWS", 2)
+    corrections = Corrections(Database.open(tmp_path / "store.db"))
+    saved = [
+        corrections.save(
+            id=f"0000000{i}", info=CLASSES, row={"text": f"row {i}"}, target="label", value="good", person="Ada"
+        ).correction
+        for i in range(4)
+    ]
+    rows, (told,) = corrected_rows(corrections, "model", "")
+    assert rows == [{"text": "row 3"}, {"text": "row 2"}]
+    assert told == "only the newest 2 corrections are shown"
+    assert corrected_rows(corrections, "model", saved[3].row_key)[0] == rows
+    assert corrected_rows(corrections, "model", saved[0].row_key)[0] == [*rows, {"text": "row 0"}]
+    assert corrected_rows(corrections, "model", "no such key")[0] == rows
+    corrections.undo(saved[1].id, "Ada")
+    assert corrected_rows(corrections, "model", saved[1].row_key)[0][-1] == {"text": "row 1"}
 
 
 def test_a_file_in_the_encoding_of_china_is_read() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from polydetr.metrics.calibration import wilson_interval
@@ -42,6 +44,20 @@ def test_numbers_are_parted_by_size_and_errors_are_means_with_an_interval() -> N
     assert found[0].low == found[0].high == 1.0
     alone = slices([Outcome({"n": "1"}, error=2.0)], "value", "n")
     assert alone[0].high == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "names"),
+    [
+        (range(45_000, 45_100), ["45000 – 45024", "45025 – 45049", "45050 – 45074", "45075 – 45099"]),
+        ([10_000 + i / 100 for i in range(100)],
+         ["10000 – 10000.2", "10000.2 – 10000.5", "10000.5 – 10000.7", "10000.8 – 10001"]),
+        ([*[0] * 60, *[10] * 60], ["0", "10"]),
+    ],
+)  # fmt: skip
+def test_parts_of_large_or_close_numbers_have_names_of_their_own(numbers: Sequence[float], names: list[str]) -> None:
+    outcomes = [Outcome({"n": n}, right=True, gold=n) for n in numbers]
+    assert [part.name for part in slices(outcomes, "gold", "")] == names
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,28 @@ def test_nothing_to_learn_is_refused_and_the_file_stays(tmp_path: Path) -> None:
     assert file.exists()
 
 
+def test_of_two_that_are_started_at_once_one_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+
+    async def process(*words: str, **_: Any) -> Any:
+        begun.append(words)
+        return SimpleNamespace(wait=asyncio.Event().wait)
+
+    async def scene() -> list[Any]:
+        trainings = Trainings(tmp_path)
+        wanted = [Wanted(name, rows_in(tmp_path / f".incoming-{name}", 3), ["label"]) for name in ("a", "b")]
+        found = await asyncio.gather(*map(trainings.start, wanted), return_exceptions=True)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        return found
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", process)
+    first, second = asyncio.run(scene())
+    assert isinstance(first, Started)
+    assert isinstance(second, InputError)
+    assert len(begun) == 1
+
+
 @unix
 def test_a_training_runs_is_seen_and_keeps_its_state_when_it_is_stopped(tmp_path: Path) -> None:
     ended: list[Started] = []
@@ -64,7 +88,7 @@ def test_a_training_runs_is_seen_and_keeps_its_state_when_it_is_stopped(tmp_path
     async def scene() -> None:
         trainings = Trainings(tmp_path, ended=ended.append)
         file = rows_in(tmp_path / ".incoming-a", 2000)
-        wanted = Wanted("first", file, ["label"], backbone="none", epochs=500)
+        wanted = Wanted("first", file, ["label"], backbone="none", preset="best")
         started = await trainings.start(wanted)
         assert not file.exists()
         assert (tmp_path / "first.data" / "rows.jsonl").exists()

@@ -55,7 +55,7 @@ def test_a_day_of_looking_leaves_one_task_and_its_end_leaves_none(monkeypatch: p
         async def look() -> bool:
             nonlocal looks
             looks += 1
-            assert live.running() == 1
+            assert len(live._RUNNING) == 1
             if looks == 24 * 3600:
                 done.set()
                 await sleep(60)
@@ -67,7 +67,7 @@ def test_a_day_of_looking_leaves_one_task_and_its_end_leaves_none(monkeypatch: p
         assert len(asyncio.all_tasks()) == before + 1
         page.leave()
         await settled()
-        assert live.running() == 0
+        assert len(live._RUNNING) == 0
         assert len(asyncio.all_tasks()) == before
 
     monkeypatch.setattr(live.asyncio, "sleep", at_once)
@@ -88,7 +88,7 @@ def test_ten_thousand_pages_that_are_left_at_once_leave_nothing() -> None:
             live.follow(look, seconds=1.0, client=page)  # type: ignore[arg-type]
             page.leave()
         await settled()
-        assert live.running() == 0
+        assert len(live._RUNNING) == 0
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(scene())
@@ -104,7 +104,7 @@ def test_what_fails_is_said_on_the_page_and_ends() -> None:
         live.follow(look, seconds=1.0, client=page)  # type: ignore[arg-type]
         await settled()
         assert page.said == ["the disk is gone"]
-        assert live.running() == 0
+        assert len(live._RUNNING) == 0
 
     asyncio.run(scene())
 
@@ -121,7 +121,7 @@ def test_what_is_ended_early_stops() -> None:
         await began.wait()
         stop()
         await settled()
-        assert live.running() == 0
+        assert len(live._RUNNING) == 0
         assert not page.said
 
     asyncio.run(scene())

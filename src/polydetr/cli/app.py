@@ -73,8 +73,8 @@ _group(
     people.people_add, people.people_list, people.people_role, people.people_password, people.people_remove,
 )  # fmt: skip
 _group(
-    "store", "What the pages keep: back it up, restore it, remove what is old or came from somebody.",
-    store.store_backup, store.store_restore, store.store_retain, store.store_erase,
+    "store", "What the pages keep: back it up, restore it, see who did what, remove what is old or came from somebody.",
+    store.store_backup, store.store_restore, store.store_audit, store.store_retain, store.store_erase,
 )  # fmt: skip
 _group(
     "corrections", "What people corrected on the pages: list it, write it as training rows.",

@@ -40,7 +40,10 @@ def people_add(
         if as_json:
             print_json({"name": person.name, "role": person.role})
         say(f"polydetr: {person.name!r} may sign in as {person.role}; the store holds the hash of the password")
-        if not any(someone.role == "admin" for someone in people.list()):
+        every = people.list()
+        if len(every) == 1:
+            say("polydetr: a service that runs without people asks nobody to sign in until polydetr serve is restarted")
+        if not any(someone.role == "admin" for someone in every):
             say("polydetr: nobody is an admin yet; polydetr people add --role admin NAME makes one")
 
 

@@ -1,16 +1,18 @@
-"""The verbs of the store: ``store backup``, ``store restore``, ``store retain``, ``store erase``."""
+"""The verbs of the store: ``store backup``, ``store restore``, ``store audit``, ``store retain``, ``store erase``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from polydetr.cli.output import print_json, say
+from polydetr.cli.output import print_json, say, show
 from polydetr.cli.people import StoreAddress, opened
 from polydetr.cli.reading import JsonFlag
+from polydetr.errors import quoted
 from polydetr.web.store import DEFAULT_ADDRESS
 
 
@@ -42,6 +44,27 @@ def store_restore(
         Audit(database).note(COMMAND_LINE, "restore", file.name, rows=sum(rows.values()))
         shown = database.address.shown
     _report({"store": shown, "rows": rows}, f"{shown} holds {_told(rows)}", as_json=as_json)
+
+
+def store_audit(
+    last: Annotated[int, typer.Option("--last", help="How many of the newest entries.", min=1, max=1_000_000)] = 100,
+    person: Annotated[str | None, typer.Option("--person", help="Only what this person did.")] = None,
+    store: StoreAddress = DEFAULT_ADDRESS,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show who changed what, and when: signing in, roles, corrections, trainings; the newest comes last."""
+    with opened(store) as database:
+        from polydetr.web.people.audit import Audit
+
+        entries = Audit(database).entries(most=last, who=person)[::-1]
+    if as_json:
+        print_json([{**asdict(entry), "at": entry.at.isoformat()} for entry in entries])
+        return
+    for entry in entries:
+        detail = ", ".join(f"{name} {value}" for name, value in entry.detail.items())
+        said = " ".join(filter(None, (entry.action, quoted(entry.about, 80) if entry.about else "", detail)))
+        show(f"{entry.at:%Y-%m-%d %H:%M:%S}  {quoted(entry.who, 64)}  {said}")
+    say(f"polydetr: {len(entries):,} entr{'y' if len(entries) == 1 else 'ies'}, times in UTC")
 
 
 def store_retain(

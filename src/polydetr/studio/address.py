@@ -29,7 +29,7 @@ class Asked:
         if "row" in query:
             try:
                 found = json.loads(query["row"][: 2 * MOST])
-            except ValueError:
+            except (ValueError, RecursionError):
                 found = None
             row = {k: v for k, v in found.items() if k in columns} if isinstance(found, dict) else {}
         if not row and "text" in query and columns:
@@ -56,7 +56,7 @@ class Asked:
 def _json(row: Mapping[str, Any]) -> str | None:
     try:
         return json.dumps(row, ensure_ascii=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None  # an image
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import quote
 
 from nicegui import background_tasks, context, ui
 from starlette.requests import Request
+from starlette.responses import RedirectResponse
 
 from polydetr.errors import PolydetrError
 from polydetr.serving.jobs import Job
 from polydetr.serving.refusal import Refused
 from polydetr.studio.batch_files import downloads, file_stem, suffixes
+from polydetr.studio.batch_handover import hand_over, hand_over_doubtful
 from polydetr.studio.batch_measured import MEASURED, Measured
 from polydetr.studio.batch_routes import add_routes, job_of, owner_of, plan_of, store_of
 from polydetr.studio.batch_rows import flags
@@ -54,6 +56,36 @@ def add_batch(studio: Studio) -> None:
             _earlier(
                 view, [one for one in store_of(studio).of(owner_of(person)) if one.answered and one.model == model]
             )
+
+    @ui.page("/{model}/batch/correct/{id}")
+    async def correct_doubtful(request: Request, model: str, id: str) -> RedirectResponse | None:
+        return await _handed(studio, request, model, id, hand_over_doubtful)
+
+    @ui.page("/{model}/batch/correct/{id}/{number}")
+    async def correct_row(request: Request, model: str, id: str, number: int) -> RedirectResponse | None:
+        def one(studio: Studio, job: Job, person: str) -> str:
+            return hand_over(studio, job, person, number)
+
+        return await _handed(studio, request, model, id, one)
+
+
+async def _handed(
+    studio: Studio, request: Request, model: str, id: str, hand_over: Callable[[Studio, Job, str], str]
+) -> RedirectResponse | None:
+    """To the page where rows of a batch are corrected; why none are is said on a page."""
+    job: Job | None = None
+    try:
+        job, person = await job_of(studio, request, model, id), await studio.person_of(request.cookies)
+        place = await asyncio.to_thread(hand_over, studio, job, person.name if person else "")
+        return RedirectResponse(place, 303)
+    except PolydetrError as error:
+        if (view := await studio.begin(request, "batch", model=model)) is not None:
+            with view.main:
+                failure(view.viewer.words, error)
+                if job is not None:
+                    link(job.name, f"{_address(view)}?job={quote(id, safe='')}", classes="pd-button", icon="back",
+                         dir="auto")  # fmt: skip
+    return None
 
 
 def _address(view: View, *parts: str) -> str:

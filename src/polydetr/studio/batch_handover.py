@@ -15,7 +15,7 @@ from polydetr.studio.handed_rows import MOST_ROWS, Handed, RowSet
 from polydetr.studio.pages import Studio
 
 
-def hand_over(studio: Studio, job: Job, number: int, person: str) -> str:
+def hand_over(studio: Studio, job: Job, person: str, number: int) -> str:
     """The address where this row is corrected. Blocks.
 
     Raises:

@@ -7,7 +7,7 @@ import asyncio
 from nicegui import app
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, Response
 
 from polydetr.errors import quoted
 from polydetr.serving.answered_rows import AnsweredRows
@@ -17,7 +17,6 @@ from polydetr.serving.jobs import Job, JobStore
 from polydetr.serving.refusal import Refused, json_bytes, not_kept
 from polydetr.serving.rows import Columns
 from polydetr.studio.batch_files import downloads, file_stem, kind_of, look_at, plain_name
-from polydetr.studio.batch_handover import hand_over, hand_over_doubtful
 from polydetr.studio.batch_measured import MEASURED, Measured, measure
 from polydetr.studio.batch_rows import Plan, detail, grid_row
 from polydetr.studio.batch_saved import TYPES, saved
@@ -151,20 +150,6 @@ def add_routes(studio: Studio) -> None:
             media_type="text/html",
             headers={"content-security-policy": _PAGE_POLICY},
         )
-
-    @app.get("/{model}/batch/correct/{id}")
-    @told
-    async def correct_doubtful(request: Request, model: str, id: str) -> Response:
-        job, person = await job_of(studio, request, model, id), await studio.person_of(request.cookies)
-        place = await asyncio.to_thread(hand_over_doubtful, studio, job, person.name if person else "")
-        return RedirectResponse(place, 303)
-
-    @app.get("/{model}/batch/correct/{id}/{number}")
-    @told
-    async def correct_row(request: Request, model: str, id: str, number: int) -> Response:
-        job, person = await job_of(studio, request, model, id), await studio.person_of(request.cookies)
-        place = await asyncio.to_thread(hand_over, studio, job, number, person.name if person else "")
-        return RedirectResponse(place, 303)
 
 
 async def _saved(studio: Studio, job: Job, suffix: str, *, only: list[int] | None) -> Response:

@@ -11,6 +11,7 @@ from polydetr.core.files import json_text
 from polydetr.serving.answered_rows import AnsweredRow
 from polydetr.serving.contract import ModelInfo, Reply
 from polydetr.serving.rows import Columns
+from polydetr.web.components.number_text import number_text
 from polydetr.web.components.table import Column, Flag
 from polydetr.web.words import Words
 
@@ -155,13 +156,12 @@ def detail(number: int, row: AnsweredRow, plan: Plan, words: Words) -> dict[str,
         if not error:
             sure = confidence(reply, target)
             value = _answer(reply, target)
-            shown = f"{value:.6g}" if isinstance(value, float) else value
+            shown = number_text(value, 6, grouped=False) if isinstance(value, float) else value
             add(words("batch.answer.of", target=target), shown, tone="pd-strong")
             add(words("batch.confidence.of", target=target), None if sure is None else f"{sure:.4f}")
             ends = [(reply.get("cells") or {}).get(name) for name in plan.numbers.get(target, ())]
-            add(
-                words("batch.interval"), " – ".join(f"{end:.6g}" for end in ends) if ends and None not in ends else None
-            )
+            known = [number_text(end, 6, grouped=False) for end in ends if end is not None]
+            add(words("batch.interval"), " – ".join(known) if len(known) == len(ends) else None)
         add(words("batch.gold.of", target=target), (row.row or {}).get(target))
     add(words("batch.notes"), "" if error else notes(reply))
     for name, value in (row.row or {}).items():

@@ -23,6 +23,7 @@ from polydetr.studio.figures import measured, splits_of, targets_of
 from polydetr.studio.measured_parts import figure, tile
 from polydetr.studio.sent_files import SentFiles, without_place
 from polydetr.web.components.drop import Drop
+from polydetr.web.components.number_text import number_text
 from polydetr.web.live import begin
 from polydetr.web.markup import Native, box, button, link, panel, text
 from polydetr.web.notices import failure, loading
@@ -244,5 +245,5 @@ def cell(value: Any) -> str:
         ]
         return shorten(", ".join(spans) if spans else json_text(list(value)) if value else "–", _CELL)
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return number_text(value)
     return shorten(str(value), _CELL)

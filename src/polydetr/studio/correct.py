@@ -16,12 +16,13 @@ from polydetr.studio.correct_list import show_list
 from polydetr.studio.correct_lookups import corrected_targets
 from polydetr.studio.correct_page import CorrectPage
 from polydetr.studio.correct_queue import Queue
+from polydetr.studio.correct_sources import corrected_rows, first_rows
 from polydetr.studio.correct_start import show_start
 from polydetr.studio.correct_tools import KEYS
 from polydetr.studio.correction_values import TargetForm
 from polydetr.studio.corrections import Corrections
 from polydetr.studio.folder_rows import rows_of_folder
-from polydetr.studio.handed_rows import MOST_ROWS, Handed
+from polydetr.studio.handed_rows import Handed
 from polydetr.studio.pages import Studio, View
 from polydetr.web.markup import box, link, text
 from polydetr.web.notices import empty, failure
@@ -78,10 +79,10 @@ async def _queue(view: View, place: Place, forms: dict[str, TargetForm]) -> tupl
     messages: Sequence[str] = ()
     handed: Handed | None = None
     if place.rows == "kept":
-        items = [*await asyncio.to_thread(rows_of_folder, info)][:MOST_ROWS]
+        items, messages = first_rows(await asyncio.to_thread(rows_of_folder, info))
     elif place.rows == "corrected":
-        found = await asyncio.to_thread(Corrections(view.studio.database).list, info.name, limit=MOST_ROWS)
-        items = [one.row for one in reversed(found)]
+        corrections = Corrections(view.studio.database)
+        items, messages = await asyncio.to_thread(corrected_rows, corrections, info.name, place.at)
     elif place.rows:
         rows = view.studio.sets.get(place.rows, info.name)
         if rows is None:

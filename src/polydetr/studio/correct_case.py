@@ -54,14 +54,14 @@ def _editor(
 ) -> TargetEditor:
     editor = TargetEditor(
         words, form, case, drafts.of(case, form.target), drafts.labels[form.target], events,
-        draft_key=draft_key(case, form.target), image=image if isinstance(image, ShownImage) else None, **how,
+        draft_key=draft_key(case, form), image=image if isinstance(image, ShownImage) else None, **how,
     )  # fmt: skip
     if isinstance(image, PolydetrError):
         editor.refuse(image)
     return editor
 
 
-def saving_of(case: Case, form: TargetForm, labels: Labels, draft: Draft) -> Saving | None:
+def saving_of(case: Case, form: TargetForm, labels: Labels, draft: Draft, person: str) -> Saving | None:
     """What is saved of an editor; None where the same stands there already.
 
     Raises:
@@ -73,7 +73,7 @@ def saving_of(case: Case, form: TargetForm, labels: Labels, draft: Draft) -> Sav
         return None
     return Saving(
         case.row, case.key, form.target, checked.value, case.revision(form.target), answer_of(case.reply, form.target),
-        new_label=draft.new_label,
+        new_label=draft.new_label, person=person,
     )  # fmt: skip
 
 

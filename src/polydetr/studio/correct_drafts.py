@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +13,24 @@ from polydetr.studio.correct_forms import Labels, first_value, held, is_held
 from polydetr.studio.correct_queue import Case, Queue
 from polydetr.studio.correct_saving import Saving
 from polydetr.studio.correction_values import LONGEST_LABEL, TargetForm
+from polydetr.values.cells import category_name
 
 _SAVING = "saving:"
 
 
-def draft_key(case: Case, target: str) -> str:
+def draft_key(case: Case, form: TargetForm) -> str:
     """Under which a browser keeps what an editor holds."""
-    return f"draft:{case.key}:{target}"
+    return f"draft:{case.key}:{form.target}:{_labels_of(form)}"
+
+
+def labels_key(form: TargetForm) -> str:
+    """Under which a browser keeps the labels that were named anew."""
+    return f"labels:{form.target}:{_labels_of(form)}"
+
+
+def _labels_of(form: TargetForm) -> str:
+    """Tells models apart whose labels differ: an editor holds their numbers."""
+    return hashlib.sha256("\0".join(map(category_name, form.labels)).encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def saving_key(one: Saving) -> str:
@@ -42,7 +54,7 @@ class Drafts:
         if found is None:
             found = Draft([held(form, labels, first_value(form, case.row, case.reply, case.saved.get(target)))])
             self._held[case.key, target] = found
-        key = draft_key(case, target)
+        key = draft_key(case, form)
         if key in self._kept:
             kept = self._kept.pop(key)
             if is_held(form, labels, kept, case.row):
@@ -57,7 +69,7 @@ class Drafts:
     def restore(self, kept: Mapping[str, Any], queue: Queue, columns: Columns) -> list[Saving]:
         """Takes what a browser has kept; what was not saved yet is given back, to be saved."""
         for target, labels in self.labels.items():
-            for name in kept.get(f"labels:{target}") or ():
+            for name in kept.get(labels_key(self.forms[target])) or ():
                 if isinstance(name, str) and 0 < len(name) <= LONGEST_LABEL:
                     labels.add(name)
         self._kept = {key: value for key, value in kept.items() if key.startswith("draft:")}

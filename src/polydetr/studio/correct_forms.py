@@ -23,6 +23,7 @@ from polydetr.serving.contract import Reply, Row
 from polydetr.studio.correction import Correction
 from polydetr.studio.correction_values import OF_TEXT, TargetForm, check
 from polydetr.values.cells import category_name, is_missing
+from polydetr.web.components.number_text import number_text
 from polydetr.web.components.spans import Overlap
 
 MOST_SHOWN = 60
@@ -195,7 +196,7 @@ def lines_of(form: TargetForm, value: Any) -> list[str]:
     if value is None or is_missing(value):
         return []
     if form.task == "regression":
-        return [f"{value:.6g}" if isinstance(value, float) else str(value)]
+        return [number_text(value, 6, grouped=False) if isinstance(value, float) else str(value)]
     if form.task == "classification":
         return [category_name(label) for label in value] if form.several and isinstance(value, list) else [
             category_name(value)

@@ -101,7 +101,8 @@ async def show_list(view: View, place: Place, forms: Mapping[str, TargetForm]) -
     if found:
         _table(view, place, base, corrections, list(reversed(found)))
         _pages(words, place, base, count)
-        _export(view, place, corrections, forms)
+        if place.kind != "withdrawn":
+            _export(view, place, corrections, forms)
 
 
 def _filters(view: View, place: Place, base: str, people: Sequence[str], forms: Mapping[str, TargetForm]) -> None:
@@ -191,6 +192,7 @@ def _export(view: View, place: Place, corrections: Corrections, forms: Mapping[s
                 name = _SAID[suffix] if not (many and target) else f"{_SAID[suffix]} · {target}"
 
                 async def download(suffix: str = suffix, target: str = target) -> None:
+                    await view.viewer.require("viewer")  # the page may be open for longer than its session
                     found = await asyncio.to_thread(exported, corrections, model, suffix, place, target)
                     for message in found.messages:
                         notice(message)

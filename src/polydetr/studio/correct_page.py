@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from nicegui import Client, context, ui
@@ -14,7 +14,7 @@ from polydetr.serving.rows import Columns
 from polydetr.studio.correct_address import Place, page_of
 from polydetr.studio.correct_asking import answer, parts
 from polydetr.studio.correct_case import named, saving_of, show_case
-from polydetr.studio.correct_drafts import Drafts, draft_key, saving_key
+from polydetr.studio.correct_drafts import Drafts, draft_key, labels_key, saving_key
 from polydetr.studio.correct_editors import Events, TargetEditor
 from polydetr.studio.correct_forms import correctable
 from polydetr.studio.correct_queue import Case, Queue
@@ -29,6 +29,9 @@ from polydetr.studio.pages import View
 from polydetr.web.components.drafts import Drafts as KeptInBrowser
 from polydetr.web.markup import box
 from polydetr.web.notices import empty, failure, loading, notice
+from polydetr.web.viewer import NotAllowed
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class CorrectPage:
@@ -48,15 +51,16 @@ class CorrectPage:
         self.client: Client = context.client
         self.saver = Saver(self.corrections, lambda: self.view.info, lambda: self.viewer.require("editor"), self._told)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._missed: list[Work] = []
         self._turn, self._begun = 0, False
 
     # -- the page -----------------------------------------------------------------------------------------------------
 
     def build(self) -> None:
         words = self.words
-        self.stored = KeptInBrowser(f"correct:{self.model}", self._restore)
+        self.stored = KeptInBrowser(f"correct:{self.model}:{self.viewer.person.name}", self._restore)
         self.tools = Tools(words, self, several=len(self.forms) > 1, readonly=self.readonly)
-        self.saving = SavingView(words, self.drafts.forms, self.saver, self._row_name, self._leave)
+        self.saving = SavingView(words, self.drafts.forms, self.saver, self._row_name, self._leave, self._over)
         self.area = box("div", "pd-correct", aria_live="off")
         with self.area:
             loading(words)
@@ -67,7 +71,10 @@ class CorrectPage:
         self.saver.retry()  # after a break, or somebody has signed in again
         if not self._begun:
             self._begun = True
-            self._run(self._ask())
+            self._run(self._ask)
+        missed, self._missed = self._missed, []
+        for work in missed:
+            self._run(work)
 
     def _left(self) -> None:
         self._turn += 1
@@ -75,16 +82,21 @@ class CorrectPage:
         for task in self._tasks:
             task.cancel()
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Beside everything else, until it ends or the browser leaves; what fails is said on the page."""
+    def _run(self, work: Work) -> None:
+        """Beside everything else, until it ends or the browser leaves; what fails is said on the page, and what takes
+        signing in first begins again then.
+        """
 
         async def guarded() -> None:
             try:
                 with self.client:
-                    await work
+                    await self.viewer.require("viewer")  # the page may be open for longer than its session
+                    await work()
             except asyncio.CancelledError:
                 raise
             except Exception as error:
+                if isinstance(error, NotAllowed) and error.ended:
+                    self._missed.append(work)
                 self.client.handle_exception(error)
 
         task = asyncio.create_task(guarded())
@@ -96,6 +108,7 @@ class CorrectPage:
     async def _ask(self) -> None:
         """Has the rows answered, a part at a time; the first is shown as soon as a part of them is."""
         for part in parts(self.queue.cases, self.place.at):
+            await self.viewer.require("viewer")
             try:
                 await answer(self.view, self.forms, part)
             except PolydetrError as error:
@@ -112,19 +125,21 @@ class CorrectPage:
 
     async def _first(self) -> None:
         case = self.queue.go(self.place.at) if self.place.at else None
+        if self.place.at and case is None:
+            notice(self.words("correct.not_there"))
         await self._show(case or self.queue.next())
 
     def _failed(self, error: PolydetrError) -> None:
         self.area.clear()
         with self.area:
-            failure(self.words, error, retry=lambda: self._run(self._ask()))
+            failure(self.words, error, retry=lambda: self._run(self._ask))
         self._settled()
 
     # -- one row ------------------------------------------------------------------------------------------------------
 
     def _go(self, case: Case | None) -> None:
         self._close()
-        self._run(self._show(case))
+        self._run(lambda: self._show(case))
 
     def _close(self) -> None:
         """What is done from here on in the editors of the row that is left counts no more, for it nor for the next."""
@@ -175,7 +190,7 @@ class CorrectPage:
     def _events(self, target: str) -> Events:
         return Events(
             changed=self._tell_change,
-            named=lambda name: self._run(self._new_label(target, str(name).strip())),
+            named=lambda name: self._run(lambda: self._new_label(target, str(name).strip())),
             entered=self.confirm,
         )
 
@@ -207,7 +222,9 @@ class CorrectPage:
         savings: list[Saving] = []
         for target, editor in self.editors.items():
             try:
-                found = saving_of(case, self.forms[target], self.drafts.labels[target], editor.draft)
+                found = saving_of(
+                    case, self.forms[target], self.drafts.labels[target], editor.draft, self.viewer.person.name
+                )
             except PolydetrError as error:
                 editor.refuse(error)
                 self._activate(target)
@@ -218,7 +235,7 @@ class CorrectPage:
         for one in savings:
             self.stored.put(saving_key(one), one.to_json())
         for target in self.editors:
-            self.stored.put(draft_key(case, target), None)
+            self.stored.put(draft_key(case, self.forms[target]), None)
         case.done = True
         self.past.append((case, savings))
         self.saver.add(*savings)
@@ -247,13 +264,16 @@ class CorrectPage:
             editor = self.editors[target]
             if case is not None and editor.draft.undo():
                 editor.show()
-                self.stored.put(draft_key(case, target), editor.draft.holds if editor.draft.changed else None)
+                self.stored.put(
+                    draft_key(case, self.forms[target]), editor.draft.holds if editor.draft.changed else None
+                )
                 self._activate(target)
                 self._tell_change()
                 self._settled()
                 return
         if self.past:
-            self._run(self._take_back(*self.past.pop()))
+            last = self.past.pop()
+            self._run(lambda: self._take_back(*last))
         else:
             notice(self.words("correct.nothing"))
             self._settled()
@@ -292,7 +312,7 @@ class CorrectPage:
         """A label that the model does not know is taken only where it is meant."""
         editor = self.editors.get(target)
         if editor is not None and name and not self.readonly and await named(self.words, editor, name):
-            self.stored.put(f"labels:{target}", self.drafts.labels[target].new)
+            self.stored.put(labels_key(self.forms[target]), self.drafts.labels[target].new)
 
     # -- what is told -------------------------------------------------------------------------------------------------
 
@@ -345,6 +365,13 @@ class CorrectPage:
         case = self._case(one.key)
         if case is not None and case is self.queue.current:
             self._go(case)
+
+    async def _over(self, one: Saving) -> None:
+        """It is saved as another one, by which it is kept until then."""
+        before = saving_key(one)
+        await self.saver.over(one)
+        self.stored.put(saving_key(one), one.to_json())
+        self.stored.put(before, None)
 
     def _row_name(self, key: str) -> str:
         case = self._case(key)

@@ -95,7 +95,8 @@ class Queue:
         if self._at + 1 < len(self._visited):
             self._at += 1
             return self.current
-        left = [i for i in range(len(self.cases)) if i not in set(self._visited)]
+        visited = set(self._visited)
+        left = [i for i in range(len(self.cases)) if i not in visited]
         if not left:
             return None
         self._visited.append(min(left, key=lambda i: self.doubt(self.cases[i])))

@@ -20,8 +20,12 @@ State = Literal["waiting", "saved", "conflict", "refused"]
 NOBODY = "local"
 """Who corrected, where nobody has to sign in."""
 _FIRST_S, _LONGEST_S = 1.0, 8.0
-_LARGEST_KEPT = 1 << 20
-"""Bytes of a row's images that a browser keeps beside a correction."""
+_LARGEST_KEPT = 512 << 10
+"""Bytes of a row that a browser keeps beside a correction: a message of a million characters does not come back."""
+
+
+class NotByWhoMadeIt(PolydetrError):
+    """Somebody else is signed in than who made a correction: it waits."""
 
 
 class Store(Protocol):
@@ -40,8 +44,9 @@ class Store(Protocol):
 
 @dataclass
 class Saving:
-    """One correction on its way. expected: the revision that was seen when it was made. theirs: what stands there
-    instead, where somebody was quicker. error: why it waits, or was refused.
+    """One correction on its way. expected: the revision that was seen when it was made. person: who made it, the only
+    one under whose name it is saved. theirs: what stands there instead, where somebody was quicker. error: why it
+    waits, or was refused.
     """
 
     row: Row
@@ -51,6 +56,7 @@ class Saving:
     expected: int = 0
     answer: Mapping[str, Any] = field(default_factory=dict)
     new_label: bool = False
+    person: str = ""
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     state: State = "waiting"
     theirs: Correction | None = None
@@ -59,14 +65,15 @@ class Saving:
     messages: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As a browser keeps it until it is saved; large images are left to the source of the rows."""
-        size = sum(map(len, packed(self.row).images.values()))
+        """As a browser keeps it until it is saved; a large row is left to the source of the rows."""
+        kept = packed(self.row)
+        size = len(kept.text) + sum(map(len, kept.images.values()))
         row = (
             with_images(self.row, lambda c: {"base64": base64.b64encode(c).decode()}) if size <= _LARGEST_KEPT else None
         )
         return {
             "row": row, "key": self.key, "target": self.target, "value": self.value, "expected": self.expected,
-            "answer": dict(self.answer), "new_label": self.new_label,
+            "answer": dict(self.answer), "new_label": self.new_label, "person": self.person,
         }  # fmt: skip
 
     @classmethod
@@ -76,6 +83,7 @@ class Saving:
             not isinstance(kept, dict)
             or not isinstance(kept.get("key"), str)
             or not isinstance(kept.get("target"), str)
+            or not isinstance(kept.get("person"), str)
         ):
             return None
         found = item_of(kept["row"], columns) if isinstance(kept.get("row"), dict) else row(kept["key"])
@@ -84,7 +92,7 @@ class Saving:
         answer = kept.get("answer") if isinstance(kept.get("answer"), dict) else {}
         return cls(
             found, kept["key"], kept["target"], kept.get("value"), kept["expected"], answer or {},
-            new_label=kept.get("new_label") is True, id=id,
+            new_label=kept.get("new_label") is True, person=kept["person"], id=id,
         )  # fmt: skip
 
 
@@ -182,6 +190,11 @@ class Saver:
                 return True
             try:
                 person = await self._person()
+                if person.name != one.person:
+                    raise NotByWhoMadeIt(
+                        f"{one.person or NOBODY} made it, and {person.name or NOBODY} is signed in.",
+                        hint="It is saved once who made it signs in again.",
+                    )
                 found = await asyncio.to_thread(
                     self._store.save, id=one.id, info=self._info(), row=one.row, target=one.target, value=one.value,
                     person=person.name or NOBODY, answer=one.answer, expected_revision=one.expected,
@@ -195,7 +208,7 @@ class Saver:
                     one.state = "refused"
             except InputError as error:
                 one.state, one.error = "refused", error
-            except (StoreError, SaveError) as error:
+            except (StoreError, SaveError, NotByWhoMadeIt) as error:
                 one.error = error
             else:
                 one.state, one.error, one.saved = "saved", None, found.correction

@@ -12,10 +12,15 @@ from polydetr.errors import InputError, RowError, listed, quoted
 from polydetr.serving.contract import ModelInfo
 from polydetr.serving.rows import Columns, Item, item_of
 from polydetr.serving.table_body import SUFFIXES, items_of_file, written
+from polydetr.studio.corrections import Corrections
 from polydetr.studio.handed_rows import MOST_ROWS, RowSet
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 """Files that are a row by themselves, where the model reads one image and nothing else."""
+LONGEST = 400_000
+"""UTF-16 characters of what is written on the page: it comes in one message, in which some count twice, of at most a
+million.
+"""
 
 
 def suffixes(columns: Columns) -> tuple[str, ...]:
@@ -44,7 +49,11 @@ def rows_of_lines(info: ModelInfo, said: str, person: str) -> RowSet:
     lines = [line.strip("\r") for line in said.split("\n") if line.strip()]
     if not lines or column is None:
         raise InputError("there is no text to correct.", hint="Write one, or several, each in a line of its own.")
-    return _row_set(info, ({column: line} for line in lines), "", person)
+    rows = _row_set(info, ({column: line} for line in lines), "", person)
+    if len(said.encode("utf-16-le", "surrogatepass")) < 2 * LONGEST:
+        return rows
+    told = f"only the first {LONGEST:,} characters are taken: drop more of them as a file"
+    return replace(rows, messages=(*rows.messages, told))
 
 
 def rows_of_file(info: ModelInfo, name: str, content: bytes, person: str) -> RowSet:
@@ -87,19 +96,36 @@ def _as_utf8(content: bytes) -> tuple[bytes, tuple[str, ...]]:
     return content, ()
 
 
-def merged(sets: Sequence[RowSet]) -> RowSet:
-    """Several files of one model as one set."""
-    items = [item for one in sets for item in one.items]
-    messages = [message for one in sets for message in one.messages]
-    return RowSet(sets[0].model, items[:MOST_ROWS], ", ".join(one.name for one in sets)[:200], sets[0].person, messages)
+def merged(sets: Sequence[RowSet], failures: Sequence[str] = ()) -> RowSet:
+    """Several files of one model as one set. failures: why others give no rows."""
+    items, told = first_rows(item for one in sets for item in one.items)
+    messages = dict.fromkeys([*failures, *(message for one in sets for message in one.messages), *told])
+    return RowSet(sets[0].model, items, ", ".join(one.name for one in sets)[:200], sets[0].person, tuple(messages))
+
+
+def first_rows(items: Iterable[Item]) -> tuple[list[Item], tuple[str, ...]]:
+    """As many as are worked through at once, and what is said where there are more."""
+    left = iter(items)
+    first = list(islice(left, MOST_ROWS))
+    longer = next(left, None) is not None
+    return first, (f"only the first {MOST_ROWS:,} rows are taken",) if longer else ()
+
+
+def corrected_rows(corrections: Corrections, model: str, at: str) -> tuple[list[Item], tuple[str, ...]]:
+    """What was corrected, the newest first; the row of the key ``at`` is among them, however old, also where its
+    correction was withdrawn. Blocks.
+    """
+    count = corrections.count(model)
+    found = corrections.list(model, limit=MOST_ROWS, offset=max(0, count - MOST_ROWS))
+    rows: list[Item] = [one.row for one in reversed(found)]
+    if at and all(one.row_key != at for one in found):
+        rows += [one.row for one in corrections.of_row(model, at).values()][:1]
+    return rows, (f"only the newest {MOST_ROWS:,} corrections are shown",) if count > MOST_ROWS else ()
 
 
 def _row_set(info: ModelInfo, items: Iterable[Item], name: str, person: str) -> RowSet:
-    left = iter(items)
-    first = list(islice(left, MOST_ROWS))
+    first, told = first_rows(items)
     if not any(not isinstance(item, RowError) for item in first):
         reason = f" The first: {first[0].message}" if first and isinstance(first[0], RowError) else ""
         raise InputError(f"{quoted(name, 80) if name else 'the text'} holds no row that can be read.{reason}")
-    longer = next(left, None) is not None
-    told = (f"only the first {MOST_ROWS:,} rows are taken",) if longer else ()
     return RowSet(info.name, first, name, person, told)

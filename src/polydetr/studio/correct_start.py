@@ -12,7 +12,15 @@ from polydetr.errors import PolydetrError
 from polydetr.serving.limits import MEGABYTE
 from polydetr.serving.rows import Columns, item_of
 from polydetr.studio.correct_address import page_of
-from polydetr.studio.correct_sources import image_column, merged, rows_of_file, rows_of_lines, suffixes, text_column
+from polydetr.studio.correct_sources import (
+    LONGEST,
+    image_column,
+    merged,
+    rows_of_file,
+    rows_of_lines,
+    suffixes,
+    text_column,
+)  # fmt: skip
 from polydetr.studio.handed_rows import RowSet
 from polydetr.studio.pages import View
 from polydetr.web.components.file_drop import FileDrop
@@ -20,7 +28,6 @@ from polydetr.web.markup import box, button, link, panel, text
 from polydetr.web.notices import notice
 
 _LARGEST = 64 * MEGABYTE
-_LONGEST = 1_000_000
 
 
 def show_start(view: View, *, kept: int, corrected: int) -> None:
@@ -58,7 +65,7 @@ def show_start(view: View, *, kept: int, corrected: int) -> None:
 
 def _lines(view: View, go: Callable[[RowSet], None]) -> None:
     words = view.viewer.words
-    entry = ui.textarea(words("correct.lines")).props(f"outlined autogrow maxlength={_LONGEST}")
+    entry = ui.textarea(words("correct.lines")).props(f"outlined autogrow maxlength={LONGEST}")
     entry.props('input-style="max-height: 240px"').classes("pd-wide-entry")
 
     def begin() -> None:
@@ -73,6 +80,7 @@ def _files(view: View, columns: Columns, go: Callable[[RowSet], None]) -> None:
 
     async def dropped(event: Any) -> None:
         sets: list[RowSet] = []
+        failures: list[str] = []
         for file in event.files:
             content = await file.read()
             try:
@@ -80,11 +88,14 @@ def _files(view: View, columns: Columns, go: Callable[[RowSet], None]) -> None:
                     await asyncio.to_thread(rows_of_file, view.info, file.name, content, view.viewer.person.name)
                 )
             except PolydetrError as error:
-                notice(f"{error.message} {error.hint or ''}".strip(), kind="bad")
+                named = "" if file.name in error.message else f"{file.name}: "
+                failures.append(f"{named}{error.message} {error.hint or ''}".strip())
         if sets:
-            go(merged(sets))
-        else:
-            upload.reset()
+            go(merged(sets, failures))
+            return
+        for failed in failures:
+            notice(failed, kind="bad")
+        upload.reset()
 
     kind = "images" if image_column(columns) else "file"
     upload = FileDrop(

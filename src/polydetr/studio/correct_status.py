@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from nicegui import background_tasks, ui
@@ -12,6 +11,7 @@ from polydetr.studio.correct_forms import lines_of
 from polydetr.studio.correct_saving import Saver, Saving
 from polydetr.studio.correction_values import TargetForm
 from polydetr.web.markup import box, button, icon_svg, panel, text, trusted
+from polydetr.web.notices import as_script
 from polydetr.web.viewer import NotAllowed
 from polydetr.web.words import Words
 
@@ -20,13 +20,15 @@ _MOST = 12
 
 
 class SavingView:
-    """Made within the element that it stands in. name: of a row by its key; leave: what the other said is kept."""
+    """Made within the element that it stands in. name: of a row by its key; leave: what the other said is kept; over:
+    it is not.
+    """
 
     def __init__(
         self, words: Words, forms: Mapping[str, TargetForm], saver: Saver, name: Callable[[str], str],
-        leave: Callable[[Saving], Any],
+        leave: Callable[[Saving], Any], over: Callable[[Saving], Awaitable[None]],
     ) -> None:  # fmt: skip
-        self.words, self.forms, self.saver, self.name, self.leave = words, forms, saver, name, leave
+        self.words, self.forms, self.saver, self.name, self.leave, self.over = words, forms, saver, name, leave, over
         self._said: list[Any] = []
         self.place = box("div", "pd-unsaved", aria_live="assertive")
 
@@ -35,11 +37,11 @@ class SavingView:
         waiting = [one for one in self.saver.waiting if one.error is not None]
         told = [one for one in self.saver.open.values() if one.state in ("conflict", "refused")]
         said = [*((one.id, one.state, one.error) for one in [*waiting[:1], *told]), len(waiting)]
-        if waiting and isinstance(waiting[0].error, NotAllowed) and base:
-            ui.run_javascript(f"polydetr.signIn({json.dumps(base)})".replace("<", "\\u003c"))
         if [str(one) for one in said] == self._said:
             return
         self._said = [str(one) for one in said]
+        if waiting and isinstance(waiting[0].error, NotAllowed) and base:
+            ui.run_javascript(f"polydetr.signIn({as_script(base)})")
         self.place.clear()
         with self.place:
             if waiting:
@@ -60,7 +62,11 @@ class SavingView:
                 text(words.counted("correct.waits", count), "p", "pd-strong")
                 text(f"{error.message} {error.hint or ''}".strip(), dir="auto")
                 text(words("correct.waits.how"), "p", "pd-note")
-                button(words("state.retry"), self.saver.retry)
+                button(words("state.retry"), self._again)
+
+    def _again(self) -> None:
+        self._said = []  # what it waits for is asked for again
+        self.saver.retry()
 
     def _refused(self, one: Saving) -> None:
         words, error = self.words, one.error
@@ -91,7 +97,7 @@ class SavingView:
                     self._value(form, one.value, False)
             with box("div", "pd-row"):
                 button(words("correct.keep_theirs", person=theirs.person), lambda: self._drop(one))
-                button(words("correct.save_mine"), lambda: self._later(self.saver.over(one)), kind="primary")
+                button(words("correct.save_mine"), lambda: self._later(self.over(one)), kind="primary")
 
     def _value(self, form: TargetForm, value: Any, withdrawn: bool) -> None:
         lines = lines_of(form, value)

@@ -171,7 +171,7 @@ class Corrections:
         self, model: str, out: str | Path, *, people: bool = False, target: str | None = None,
         person: str | None = None, kind: Kind | None = None, since: datetime | None = None,
     ) -> Exported:  # fmt: skip
-        """Writes them as training rows; see ``export_corrections``.
+        """Writes them as training rows, never what was withdrawn; see ``export_corrections``.
 
         Raises:
             InputError: of this model there are none, or its rows do not fit the format. SaveError.
@@ -179,6 +179,7 @@ class Corrections:
         if not (known := self.models()).get(model):
             raise InputError(f"there are no corrections of {quoted(model)}.", hint=did_you_mean(model, known))
         wanted = _filtered(_current(model), target=target, person=person, kind=kind, since=since)
+        wanted = wanted.where(corrections.c.kind != "withdrawn")
         with closing(self._each(wanted)) as found:
             return export_corrections(found, out, people=people, target=target)
 

@@ -69,12 +69,12 @@ class HandedRows(Generic[R]):
     size: int = 512 << 20
     age_s: float = 24 * 3600.0
     now: Callable[[], float] = time.monotonic
-    _held: OrderedDict[str, tuple[float, R]] = field(default_factory=OrderedDict, repr=False)
+    _held: OrderedDict[str, tuple[float, int, R]] = field(default_factory=OrderedDict, repr=False)
 
     def put(self, rows: R) -> str:
         """The name under which ``get`` finds them."""
         name = secrets.token_urlsafe(16)
-        self._held[name] = (self.now(), rows)
+        self._held[name] = (self.now(), rows.size, rows)
         self._drop()
         return name
 
@@ -83,24 +83,24 @@ class HandedRows(Generic[R]):
         can be loaded again.
         """
         self._drop()
-        if name not in self._held or self._held[name][1].model != model:
+        if name not in self._held or self._held[name][-1].model != model:
             return None
-        rows = self._held.pop(name)[1]
-        self._held[name] = (self.now(), rows)
+        _, size, rows = self._held.pop(name)
+        self._held[name] = (self.now(), size, rows)
         return rows
 
     def __len__(self) -> int:
         return len(self._held)
 
     def _drop(self) -> None:
-        held = sum(rows.size for _, rows in self._held.values())
+        held = sum(size for _, size, _ in self._held.values())
         while self._held:
-            looked_at, rows = next(iter(self._held.values()))
+            looked_at, size, _ = next(iter(self._held.values()))
             is_too_much = len(self._held) > self.count or (held > self.size and len(self._held) > 1)
             if not is_too_much and self.now() - looked_at <= self.age_s:
                 return
             self._held.popitem(last=False)
-            held -= rows.size
+            held -= size
 
 
 def _size(value: Any) -> int:

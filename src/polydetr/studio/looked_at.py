@@ -11,6 +11,7 @@ from polydetr.data.inspect import inspect_data
 from polydetr.data.statistics import shorten
 from polydetr.errors import DataFileError, bounded, shown
 from polydetr.schema.spec import IGNORE
+from polydetr.web.components.number_text import number_text
 
 MOST_COLUMNS = 300
 _LABELS, _LINE = 12, 300
@@ -71,7 +72,7 @@ def look_at(file: Path, targets: Sequence[str] | None = None) -> LookedAt:
 def _labels(info: Mapping[str, Any]) -> str:
     """The most frequent labels with their counts, or the bounds of numbers."""
     if "numbers" in info:
-        return ", ".join(f"{name} {value:.4g}" for name, value in info["numbers"].items())
+        return ", ".join(f"{name} {number_text(value)}" for name, value in info["numbers"].items())
     counts = info.get("labels") or {}
     said = [f"{shown(str(label), 40)} ({count:,})" for label, count in list(counts.items())[:_LABELS]]
     return ", ".join(said) + (f", … ({len(counts):,})" if len(counts) > _LABELS else "")

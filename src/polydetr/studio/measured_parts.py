@@ -23,6 +23,7 @@ from polydetr.studio.figures import (
 from polydetr.studio.pages import View
 from polydetr.web.components.chart import Chart
 from polydetr.web.components.chart_data import ChartData, bars, heat, lines, score_bounds
+from polydetr.web.components.number_text import number_text
 from polydetr.web.markup import box, link, panel, text, trusted
 from polydetr.web.words import Words
 
@@ -40,7 +41,7 @@ def metric_name(name: str) -> str:
 
 def figure(value: float) -> str:
     """With the digits that mean something."""
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.4g}"
+    return f"{value:.3f}" if abs(value) < 10 else number_text(value)
 
 
 def metrics_part(view: View, found: Measured) -> None:

@@ -26,21 +26,23 @@ def studio_pages(
     wanted: Wanted, *, store: str, runs: Path | None = None, may_train: bool | None = None
 ) -> Callable[[Fleet], StudioPages]:
     """Opens the store, and makes the pages once the models are loaded. may_train: None: where only this machine
-    reaches them.
+    reaches them, itself and not by way of a reverse proxy.
 
     Raises:
         ConfigError: others reach the pages, and no person was set up who could sign in. StoreUnavailable.
     """
     database = Database.open(store)
     people = People(database)
+    alone = wanted.is_local and not (wanted.hosts or wanted.proxies or wanted.root_path)
     if not people.any():
-        if not wanted.is_local:
+        if not alone:
+            reached = " or ".join(wanted.hosts) or f"{wanted.host}{wanted.root_path}"
             raise ConfigError(
-                f"everybody who reaches {wanted.host} could use the pages: nobody has to sign in.",
+                f"everybody who reaches {reached} could use the pages: nobody has to sign in.",
                 hint="Make an admin: polydetr people add --role admin NAME; or serve without pages: --no-studio.",
             )
         people = None
-    may_train = wanted.is_local if may_train is None else may_train
+    may_train = alone if may_train is None else may_train
 
     def made(fleet: Fleet) -> StudioPages:
         studio = Studio(

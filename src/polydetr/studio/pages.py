@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import nicegui
 from fastapi import FastAPI
 from nicegui import Client, context, ui
 from starlette.requests import Request
@@ -149,7 +150,7 @@ class StudioPages:
     add: tuple[Callable[[Studio], None], ...] = ()
     prefix: str = PREFIX
     policy: bytes = _POLICY
-    _assets: str = field(default=f"{PREFIX}/_nicegui/", repr=False)
+    _assets: str = field(default=f"{PREFIX}/_nicegui/{nicegui.__version__}/", repr=False)
 
     def mount(self, app: FastAPI) -> None:
         self.studio = studio = replace(self.studio, jobs=getattr(app.state, "jobs", None))
@@ -169,7 +170,7 @@ class StudioPages:
         ui.run_with(app, mount_path=PREFIX, **configure(title="polydetr", base=studio.base))
 
     async def check(self, scope: Mapping[str, Any], headers: Headers, path: str) -> None:
-        if path in _OPEN or (path.startswith(self._assets) and "/client/" not in path):
+        if path in _OPEN or path.startswith(self._assets):
             return  # the page that signs in, and what every browser loads: nothing of anybody
         if await self.studio.person_of(_cookies(headers)) is not None:
             return

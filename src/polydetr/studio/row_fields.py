@@ -10,6 +10,7 @@ from typing import Any
 
 from polydetr.schema.spec import IGNORE
 from polydetr.serving.contract import ModelInfo
+from polydetr.web.components.number_text import number_text
 from polydetr.web.components.row_values import Field, Kind
 
 MOST_NAMES = 20_000
@@ -102,7 +103,7 @@ def _item_schemas(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _example(schema: Mapping[str, Any]) -> str:
     examples = schema.get("examples") or [""]
     value = examples[0]
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return number_text(value, 6, grouped=False) if isinstance(value, float) else str(value)
 
 
 def _number(value: Any) -> float | None:

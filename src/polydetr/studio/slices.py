@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from polydetr.metrics.calibration import wilson_interval
+from polydetr.web.components.number_text import number_text
 
 LEAST_ROWS = 20
 """With fewer rows, a part's score says little, and that is said."""
@@ -148,14 +149,22 @@ def _by_number(values: Sequence[float | None]) -> list[str]:
         return [MISSING] * len(values)
     inner = sorted({float(edge) for edge in np.quantile(known, np.linspace(0, 1, PARTS + 1)[1:-1])})
     inner = [edge for edge in inner if edge > known.min()]
-    names = []
-    for i in range(len(inner) + 1):
-        part = known[np.searchsorted(inner, known, side="right") == i]
-        names.append(f"{part.min():.4g} – {part.max():.4g}" if len(part) and part.min() < part.max() else
-                     f"{part.min():.4g}" if len(part) else "")  # fmt: skip
+    place = np.searchsorted(inner, known, side="right")
+    parts = [known[place == i] for i in range(len(inner) + 1)]
+    names: list[str] = []
+    for figures in range(4, 18):  # as many as tell the parts apart
+        names = [_bounds(part, figures) if len(part) else "" for part in parts]
+        if len({*filter(None, names)}) == sum(map(bool, names)):
+            break
     return [
         MISSING if value is None else names[int(np.searchsorted(inner, value, side="right"))] for value in values
     ]  # fmt: skip
+
+
+def _bounds(part: np.ndarray[Any, Any], figures: int) -> str:
+    """From where to where; ``_order`` reads the beginning again."""
+    ends = dict.fromkeys(number_text(float(end), figures, grouped=False) for end in (part.min(), part.max()))
+    return " – ".join(ends)
 
 
 def _by_name(values: Sequence[Any]) -> list[str]:

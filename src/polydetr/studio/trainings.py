@@ -38,7 +38,6 @@ class Wanted:
     backbone: str = "auto"
     preset: str = "balanced"
     minutes: float = 0.0
-    epochs: float | None = None
 
     def arguments(self, out: Path, file: Path) -> list[str]:
         """After ``polydetr``. Every value stands in one argument with its option: none can be taken for an option."""
@@ -46,7 +45,6 @@ class Wanted:
         words += [f"--backbone={self.backbone}"] if self.backbone != "auto" else []
         words += [f"--preset={self.preset}", f"--out={out}"]
         words += [f"--time-limit={round(60 * self.minutes)}s"] if self.minutes else []
-        words += [f"--epochs={self.epochs:g}"] if self.epochs else []
         return words
 
 
@@ -80,6 +78,7 @@ class Trainings:
         self.last: Started | None = None
         self._ended = ended
         self._waiting: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         self._closing = False
 
     @property
@@ -100,6 +99,10 @@ class Trainings:
         Raises:
             InputError: one is under way; there is no target, or the name is taken. SaveError.
         """
+        async with self._starting:  # of two people at once, one
+            return await self._begun(wanted)
+
+    async def _begun(self, wanted: Wanted) -> Started:
         if self.running is not None or self._closing:
             name = self.running.name if self.running else ""
             raise InputError(

@@ -158,7 +158,8 @@ def _switches(viewer: Viewer) -> None:
             text(viewer.person.name, "span", "pd-wide", dir="auto")
         with box("div", "pd-menu"):
             text(f"{viewer.person.name} · {words(f'people.role.{viewer.person.role}')}", "span", "pd-note", dir="auto")
-            text(words("people.sign_out"), "button", "pd-button plain", type="button", data_logout=viewer.base)
+            text(words("people.sign_out"), "button", "pd-button plain", type="button", data_logout=viewer.base,
+                 data_failed=words("state.fault"))  # fmt: skip
 
 
 def _help(words: Words, more: Sequence[tuple[str, str]]) -> None:

@@ -19,11 +19,6 @@ _RUNNING: set[asyncio.Task[None]] = set()
 """The event loop itself holds tasks weakly."""
 
 
-def running() -> int:
-    """How many pages do something by themselves now."""
-    return len(_RUNNING)
-
-
 def begin(work: Callable[[], Coroutine[Any, Any, None]], *, client: Client | None = None) -> Callable[[], None]:
     """Does ``work`` once the browser is connected; returns what ends it early. What fails is said on the page."""
     client = client or context.client

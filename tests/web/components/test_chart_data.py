@@ -31,6 +31,9 @@ def test_names_at_the_ends_of_lines_do_not_lie_upon_each_other() -> None:
 
 
 def test_bars_begin_at_zero_and_carry_their_values() -> None:
+    large = bars("Rows", {"a": 45_213.0}, unit="rows")
+    assert large.options["series"][0]["data"][0]["label"]["formatter"] == "45,213"
+    assert large.summary == "a: 45,213"
     found = bars("Rows", {"<script>": 3.0, "{b}": 5.0}, unit="rows")
     assert found.options["xAxis"]["min"] == 0
     assert found.rows == [["<script>", 3.0], ["{b}", 5.0]]

@@ -427,7 +427,7 @@ def test_what_changes_is_in_the_audit(crowd: People, store: Database) -> None:
         (COMMAND_LINE, "add person", "Anna", {"role": "admin"}),
     ]
     assert PASSWORD not in json.dumps([dict(e.detail) for e in entries])
-    assert [e.action for e in Audit(store).entries(most=2, before=entries[1].id)] == ["set password", "set role"]
+    assert [e.action for e in Audit(store).entries(most=2)] == ["remove person", "sign in"]
     assert [e.action for e in Audit(store).entries(who="Bo")] == ["sign in"]
 
 

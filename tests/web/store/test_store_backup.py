@@ -22,7 +22,7 @@ from polydetr.web.people.people import People
 from polydetr.web.store import backup, schema
 from polydetr.web.store.database import Database
 from polydetr.web.store.retention import retain
-from polydetr.web.store.tables import audit, keeping_of, metadata, sessions
+from polydetr.web.store.tables import audit, corrected_images, keeping_of, metadata, sessions
 from postgresql_server import new_database
 
 Open = Callable[[str | Path], Database]
@@ -287,6 +287,21 @@ def test_a_full_disk_keeps_the_older_backup(store: Database, tmp_path: Path, mon
         backup.save(store, file)
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.glob("*.part")] == []
+
+
+def test_a_large_image_comes_back_and_what_would_not_is_no_backup(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, file = open_store(tmp_path / "s.db"), tmp_path / "b.gz"
+    with store.write() as connection:
+        connection.execute(insert(corrected_images).values(sha256="0" * 64, content=bytes(50 << 20)))
+    backup.save(store, file)
+    assert backup.restore(open_store(tmp_path / "t.db"), file)["corrected_images"] == 1
+    before = file.read_bytes()
+    monkeypatch.setattr(backup, "_LONGEST_LINE", 10_000_000)
+    with pytest.raises(SaveError, match=r"a row of corrected_images takes 69,905,161 bytes"):
+        backup.save(store, file)
+    assert file.read_bytes() == before
 
 
 def test_every_column_has_a_kind_and_bytes_come_back() -> None:

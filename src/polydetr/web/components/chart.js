@@ -4,7 +4,7 @@
 import { echarts } from "nicegui-echart";
 
 const WRITTEN = {
-  "%number": (v) => (v == null || v === "" ? "" : Number(v).toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 4 })),
+  "%number": (v) => (v == null || v === "" ? "" : Number(v).toLocaleString(document.documentElement.lang, window.polydetr.figures(v, 4))),
   "%share": (v) => (v == null || v === "" ? "" : Number(v).toLocaleString(document.documentElement.lang, { style: "percent", maximumFractionDigits: 1 })),
   "%cell": (p) => (p.value[2] ? p.value[2].toLocaleString() : ""),
   "%last": (p) => p.seriesName,

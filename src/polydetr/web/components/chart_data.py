@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polydetr.reports.style import BLUE, ORANGE, PALETTE, shorten
+from polydetr.web.components.number_text import number_text
 
 Point = tuple[float, float | None]
 _DASHES = ("solid", "dashed", "dotted")
@@ -133,7 +134,7 @@ def _span(series: Mapping[str, Sequence[Point]]) -> str:
     for name, values in series.items():
         known = [value for _, value in values if value is not None]
         if known:
-            said.append(f"{name}: {known[0]:.4g} → {known[-1]:.4g}")
+            said.append(f"{name}: {number_text(known[0])} → {number_text(known[-1])}")
     return "; ".join(said)
 
 
@@ -160,7 +161,7 @@ def bars(
         "label": {"show": True, "position": "right", "color": "$ink", "fontSize": 14, "formatter": "{c}"},
     }]  # fmt: skip
     for one, name in zip(data, names, strict=True):
-        said = (notes or {}).get(name) or (f"{values[name]:.1%}" if share else f"{values[name]:,.4g}")
+        said = (notes or {}).get(name) or (f"{values[name]:.1%}" if share else number_text(values[name]))
         one["label"] = {"formatter": said.replace("{", "(").replace("}", ")")}
     if intervals:
         series[0]["label"]["position"] = "insideLeft"
@@ -194,7 +195,7 @@ def bars(
         head = ["", unit, "2.5 %", "97.5 %", *([""] if notes else [])]
     else:
         rows, head = [[n, values[n]] for n in names], ["", unit]
-    top = ", ".join(f"{n}: {values[n]:.4g}" for n in names[:5])
+    top = ", ".join(f"{n}: {number_text(values[n])}" for n in names[:5])
     return ChartData(label, options, head, rows, top, note, height=max(96, 40 + 28 * len(names)))
 
 
@@ -215,9 +216,8 @@ def pairs(
         ],
     }  # fmt: skip
     rows = [[n, *values[n]] for n in names]
-    return ChartData(
-        label, options, ["", *of], rows, "; ".join(f"{n}: {a:.3g}, {b:.3g}" for n, (a, b) in values.items()), note
-    )
+    said = "; ".join(f"{n}: {number_text(a, 3)}, {number_text(b, 3)}" for n, (a, b) in values.items())
+    return ChartData(label, options, ["", *of], rows, said, note)
 
 
 def heat(

@@ -11,7 +11,8 @@ export default {
       try { sessionStorage.setItem(place, JSON.stringify(kept)); } catch { /* full: the page itself still has it */ }
     };
     window.polydetr.keep = this.keep;
-    this.$emit("kept", read());
+    for (const [key, value] of Object.entries(read())) this.$emit("kept", { key, value });  // a long message would be dropped
+    this.$emit("all_kept");
   },
   unmounted() { if (window.polydetr.keep === this.keep) delete window.polydetr.keep; },
   methods: { put(key, value) { this.keep(key, value); } },

@@ -18,12 +18,18 @@ class Drafts(Element, component="drafts.js"):
         super().__init__()
         self._props["name"] = name
 
-        async def kept(event: GenericEventArguments) -> None:
-            found = on_kept(event.args if isinstance(event.args, dict) else {})
-            if found is not None:
-                await found
+        found: dict[str, Any] = {}
+
+        def kept(event: GenericEventArguments) -> None:
+            if isinstance(event.args, dict) and isinstance(key := event.args.get("key"), str):
+                found[key] = event.args.get("value")
+
+        async def all_kept() -> None:
+            if (work := on_kept(found)) is not None:
+                await work
 
         self.on("kept", kept)
+        self.on("all_kept", all_kept, [])
 
     def put(self, key: str, value: Any) -> None:
         """Keeps it; None: forgets it."""

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 
+from polydetr.web.components.number_text import number_text
 from polydetr.web.markup import box, text, trusted
 from polydetr.web.words import Words
 
 
 def digits(value: float, interval: tuple[float, float] | None = None) -> str:
     """The number with the digits that mean something: those down to about a thirtieth of the interval; else four."""
-    if not math.isfinite(value):
-        return str(value)
     width = interval[1] - interval[0] if interval else 0.0
     if width <= 0 or not math.isfinite(width):
-        return f"{value:.4g}"
+        return number_text(value)
     after = min(9, max(0, math.ceil(1.5 - math.log10(width))))
     return f"{value:,.{after}f}"
 

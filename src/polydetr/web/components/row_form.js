@@ -1,7 +1,8 @@
 // A form for one row of a table. What is typed stays in the browser until the row is sent: one message, however long.
 const spell = (said, values) => said.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
-const show = (number) => new Intl.NumberFormat(undefined, { maximumSignificantDigits: 6 }).format(number);
+const show = (number) => new Intl.NumberFormat(undefined, window.polydetr.figures(number, 6)).format(number);
 const empty = (field) => (field.kind === "history" || field.kind === "image" ? [] : "");
+const most = (field) => (field.several ? 16 : 1);  // images that are taken at once
 let count = 0;
 
 /* A name among many: what is typed narrows the list, and may be a name that is not in it (WAI-ARIA, "Combobox"). */
@@ -137,9 +138,9 @@ const Cell = {
     dropped(event) { this.over = false; this.take(event.dataTransfer.files); },
     picked(event) { this.take(event.target.files); event.target.value = ""; },
     async take(files) {
-      const wanted = [...files].slice(0, this.field.several ? 16 : 1);
+      const wanted = [...files].slice(0, most(this.field));
       if (!wanted.length) return;
-      this.refused = "";
+      this.refused = wanted.length < files.length ? spell(this.words.cut, { count: wanted.length, all: files.length }) : "";
       this.waiting += 1;
       try {
         const found = [];
@@ -269,10 +270,12 @@ export default {
       const at = this.fields.findIndex((field) => field.kind === "image");
       if (!files.length || at < 0) return;
       event.preventDefault();
-      const { several } = this.fields[at];
-      Promise.all(files.slice(0, several ? 16 : 1).map(this.upload)).then(
+      const { several } = this.fields[at], wanted = files.slice(0, most(this.fields[at]));
+      const say = (said) => { this.errors = { ...this.errors, [at]: said }; };
+      if (wanted.length < files.length) say(spell(this.words.cut, { count: wanted.length, all: files.length }));
+      Promise.all(wanted.map(this.upload)).then(
         (found) => { this.values[at] = several ? [...this.values[at], ...found] : found; },
-        (error) => { this.errors = { ...this.errors, [at]: error.message }; },
+        (error) => say(error.message),
       );
     },
   },

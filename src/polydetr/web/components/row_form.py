@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,18 +11,17 @@ from nicegui.element import Element
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from polydetr.web.components.row_values import Field, cells_of, row_of
+from polydetr.web.components.row_values import Field, Uploads, cells_of, row_of
 from polydetr.web.words import Words
 
 FIRST = 12
 """Columns that are shown at once; the others stand in groups."""
 MOST_BYTES = 16 << 20
 """Of one image."""
-_ALL_BYTES, _ALL_FILES = 64 << 20, 64
 _WORDS = (
     "ask", "example", "clear", "filter", "matching", "group", "characters", "range", "outside", "years",
     "outside_years", "names", "unknown", "more", "drop", "choose", "camera", "paste", "pasted", "sending", "remove",
-    "item", "items", "add", "large", "lost",
+    "item", "items", "add", "large", "lost", "cut",
 )  # fmt: skip
 
 
@@ -44,7 +42,7 @@ class RowForm(Element, component="row_form.js"):
     ) -> None:
         super().__init__()
         self.fields, self._words, self._most = list(fields), words, most_bytes
-        self._files: dict[str, bytes] = {}
+        self.uploads = Uploads()
         self._url = f"/_nicegui/client/{self.client.id}/upload/{self.id}"
         if any(_takes_images(one) for one in self.fields):
             app.add_route(self._url, self._received, methods=["POST"])
@@ -66,19 +64,15 @@ class RowForm(Element, component="row_form.js"):
         self._props["faults"] = {str(i): errors[one.name] for i, one in enumerate(self.fields) if one.name in errors}
         self.update()
 
-    def token_of(self, content: Any) -> str | None:
-        """The token of an image that the form holds, so that the browser shows its own copy."""
-        return next((token for token, held in self._files.items() if held is content or held == content), None)
-
     def _sent(self, args: Any) -> tuple[dict[str, Any], str]:
         args = args if isinstance(args, dict) else {}
-        return row_of(self.fields, args.get("values"), self._files.get), str(args.get("origin", ""))[:300]
+        return row_of(self.fields, args.get("values"), self.uploads.get), str(args.get("origin", ""))[:300]
 
     def _cells(self, row: Mapping[str, Any]) -> list[Any]:
         return cells_of(self.fields, row, self._image)
 
     def _image(self, content: bytes) -> dict[str, str]:
-        token = self.token_of(content) or self._keep(content)
+        token = self.uploads.token_of(content) or self.uploads.keep(content)
         kind = next((k for mark, k in _KINDS.items() if content.startswith(mark)), "image/png")
         source = f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
         return {"token": token, "name": self._words("form.example_image"), "source": source}
@@ -93,18 +87,11 @@ class RowForm(Element, component="row_form.js"):
             if len(content) > self._most:
                 size = {"size": f"> {self._most >> 20}", "most": f"{self._most >> 20}"}
                 return _refusal(413, self._words("form.large", **size))
-        return JSONResponse({"token": self._keep(bytes(content))})
-
-    def _keep(self, content: bytes) -> str:
-        token = secrets.token_urlsafe(12)
-        self._files[token] = content
-        while len(self._files) > _ALL_FILES or sum(map(len, self._files.values())) > _ALL_BYTES:
-            del self._files[next(iter(self._files))]
-        return token
+        return JSONResponse({"token": self.uploads.keep(bytes(content))})
 
     def _handle_delete(self) -> None:
         app.remove_route(self._url)
-        self._files.clear()
+        self.uploads.clear()
         super()._handle_delete()
 
 

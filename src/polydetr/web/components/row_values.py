@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from polydetr.errors import InputError
+
 Kind = Literal["text", "number", "category", "date", "image", "history", "json"]
+MOST_FILES, MOST_BYTES = 64, 64 << 20
+"""Images of one form, and what they have together."""
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -37,18 +42,49 @@ class Field:
         return {**vars(self), "names": list(self.names), "fields": [one.to_dict() for one in self.fields]}
 
 
-def row_of(fields: Sequence[Field], cells: Any, file: Callable[[str], bytes | None]) -> dict[str, Any]:
+class Uploads:
+    """The images of a form by their tokens, as many as it holds: of more the oldest are let go."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def keep(self, content: bytes) -> str:
+        """The token by which it is found."""
+        token = secrets.token_urlsafe(12)
+        self._kept[token] = content
+        while len(self._kept) > MOST_FILES or sum(map(len, self._kept.values())) > MOST_BYTES:
+            del self._kept[next(iter(self._kept))]
+        return token
+
+    def token_of(self, content: Any) -> str | None:
+        """The token of an image that is held."""
+        return next((token for token, held in self._kept.items() if held is content or held == content), None)
+
+    def get(self, token: str) -> bytes:
+        """Raises InputError: it was let go, or never came."""
+        if token not in self._kept:
+            raise InputError(
+                f"an image of the form is not here any more: it holds {MOST_FILES}, of {MOST_BYTES >> 20} MB together.",
+                hint="Choose it again, or ask with fewer.",
+            )
+        return self._kept[token]
+
+    def clear(self) -> None:
+        self._kept.clear()
+
+
+def row_of(fields: Sequence[Field], cells: Any, file: Callable[[str], bytes]) -> dict[str, Any]:
     """What was typed, as a row: a number where it is one, else the text as it stands, None where there is nothing.
-    file: the content of an upload by its token; None where it is not there any more.
+    file: the content of an upload by its token. Raises what ``file`` raises.
     """
     cells = cells if isinstance(cells, list) else []
     padded = [*cells, *[None] * (len(fields) - len(cells))]
     return {one.name: _value(one, cell, file) for one, cell in zip(fields, padded, strict=False)}
 
 
-def _value(one: Field, cell: Any, file: Callable[[str], bytes | None]) -> Any:
+def _value(one: Field, cell: Any, file: Callable[[str], bytes]) -> Any:
     if one.kind == "image":
-        found = [content for token in _list(cell) if isinstance(token, str) and (content := file(token)) is not None]
+        found = [file(token) for token in _list(cell) if isinstance(token, str)]
         return (found or None) if one.several else next(iter(found), None)
     if one.kind == "history":
         return [row_of(one.fields, item, file) for item in _list(cell)] or None
@@ -82,7 +118,7 @@ def _number(said: str) -> float | int | str:
 def _json(said: str) -> Any:
     try:
         return json.loads(said)
-    except ValueError:
+    except (ValueError, RecursionError):
         return said
 
 

@@ -167,7 +167,6 @@ export default {
         valueGetter: one.kind === "state" ? (p) => this.state(p.data) : undefined,
         valueFormatter: isNumber ? (p) => this.figure(p.value, one.digits) : undefined,
         getQuickFilterText: isNumber ? () => "" : undefined,
-        tooltipValueGetter: undefined,
       };
     },
     card() {
@@ -196,8 +195,9 @@ export default {
     figure(value, digits) {
       if (value === null || value === undefined) return "";
       if (typeof value !== "number") return String(value);
-      const key = digits === null ? "as" : digits;
-      if (!this.formats.has(key)) this.formats.set(key, new Intl.NumberFormat(this.language, digits === null ? { maximumSignificantDigits: 6, useGrouping: false } : { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+      const how = digits === null ? { ...window.polydetr.figures(value, 6), useGrouping: false } : { minimumFractionDigits: digits, maximumFractionDigits: digits };
+      const key = Object.values(how).join();
+      if (!this.formats.has(key)) this.formats.set(key, new Intl.NumberFormat(this.language, how));
       return this.formats.get(key).format(value);
     },
     number(value) { return value.toLocaleString(this.language); },

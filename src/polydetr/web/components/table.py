@@ -32,7 +32,7 @@ _GRID = (
 )  # fmt: skip
 """Texts that AG Grid says by itself (``localeText``)."""
 _SAID = (
-    "search", "shown", "all_labels", "doubt", "detail", "close", "copy", "copied", "fault", "retry", "loading", "most",
+    "search", "shown", "all_labels", "doubt", "close", "copy", "copied", "fault", "retry", "loading", "most",
     "none", "earlier", "later", "filters",
 )  # fmt: skip
 

@@ -47,15 +47,13 @@ class Audit:
         with self._database.write() as connection:
             note_in(connection, who, action, about, **detail)
 
-    def entries(self, *, before: int | None = None, most: int = 100, who: str | None = None) -> Sequence[Entry]:
-        """The latest first. before: those with a smaller id, for the next page; who: of this person alone.
+    def entries(self, *, most: int = 100, who: str | None = None) -> Sequence[Entry]:
+        """The latest first. who: of this person alone.
 
         Raises:
             StoreUnavailable: see ``Database.read``.
         """
         query = select(audit).order_by(audit.c.id.desc()).limit(most)
-        if before is not None:
-            query = query.where(audit.c.id < before)
         if who is not None:
             query = query.where(audit.c.who == who)
         with self._database.read() as connection:

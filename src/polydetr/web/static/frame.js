@@ -39,9 +39,10 @@
     else if ((found = at("close"))) found.closest("dialog")?.close();
     else if ((found = at("copy"))) copy(found);
     else if ((found = at("logout")))
-      fetch(`${found.dataset.logout}/logout`, { method: "POST" }).then(() => {
+      fetch(`${found.dataset.logout}/logout`, { method: "POST" }).catch(() => ({ ok: false })).then(({ ok }) => {
+        if (!ok) { window.polydetr.notice(found.dataset.failed, "bad"); return; }
         for (const place of Object.keys(sessionStorage)) if (place.startsWith("polydetr.row:")) sessionStorage.removeItem(place);
-        location.reload();
+        location.assign(`${found.dataset.logout}/`);  // an address of this page may hold what was asked
       });
     for (const open of document.querySelectorAll("details.pd-choose[open]")) if (!open.contains(event.target)) open.open = false;
   });
@@ -94,6 +95,8 @@
 
   window.polydetr = {
     settled,
+    /* How a number is written: with so many digits, and never fewer than stand before the point. */
+    figures(number, least) { return { maximumSignificantDigits: Math.min(21, Math.max(least, `${Math.trunc(Math.abs(number))}`.length)) }; },
     /* A sentence at the edge of the page, read out by screen readers, gone after a while or a click. */
     notice(words, kind) {
       let place = document.getElementById("pd-notices");
@@ -115,13 +118,15 @@
     signIn(base) {
       if (document.getElementById("pd-sign-in")) return;
       const dialog = Object.assign(document.createElement("dialog"), { id: "pd-sign-in", className: "pd-dialog" });
-      const frame = Object.assign(document.createElement("iframe"), { src: `${base}/login?inside=1`, title: "sign in" });
+      const frame = Object.assign(document.createElement("iframe"), { src: `${base}/login?inside=1` });
       frame.style = "border: 0; width: min(400px, 84vw); height: 380px; color-scheme: normal";
       frame.addEventListener("load", () => {
+        frame.title = frame.contentDocument.title;
         if (frame.contentWindow.location.pathname.endsWith("/login")) return;
         window.socket.once("connect", () => dialog.remove());  // what is tried until then asks for no second one
         window.socket.disconnect().connect();  // who is signed in is read when a page connects
       });
+      dialog.addEventListener("close", () => dialog.remove());  // by Esc: whatever takes signing in asks for it again
       dialog.append(frame);
       document.body.append(dialog);
       dialog.showModal();

@@ -42,14 +42,14 @@ from sqlalchemy.types import TypeEngine
 from polydetr.core.databases import reason_of
 from polydetr.core.files import is_stream, saved
 from polydetr.core.installed import pip_upgrade
-from polydetr.errors import DataFileError, OutputError, quoted
+from polydetr.errors import DataFileError, OutputError, SaveError, quoted
 from polydetr.web.store import schema
 from polydetr.web.store.database import Database
 from polydetr.web.store.tables import Moment, keeping_of, metadata, utc_now
 
 FORMAT = 1
 _AT_ONCE = 500
-_LONGEST_LINE = 1 << 26
+_LONGEST_LINE = 1 << 30
 _TYPES: Mapping[str, type[TypeEngine[Any]]] = {
     "moment": Moment, "json": JSON, "boolean": Boolean, "integer": Integer, "number": Float, "bytes": LargeBinary,
     "text": String,
@@ -136,13 +136,19 @@ def kind_of(found: Column[Any]) -> str:
 
 
 class _Lines:
-    """JSON lines, and the SHA-256 of those written."""
+    """JSON lines, and the SHA-256 of those written. Raises SaveError for one that would not be read again."""
 
     def __init__(self, file: gzip.GzipFile) -> None:
         self._file, self.digest = file, hashlib.sha256()
 
     def write(self, value: Any) -> None:
         line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+        if len(line) > _LONGEST_LINE:
+            raise SaveError(
+                f"a row of {value[0]} takes {len(line):,} bytes, of which no backup could be restored: a line of one "
+                f"holds {_LONGEST_LINE:,}.",
+                hint="polydetr store retain removes old rows, polydetr store erase those of one person.",
+            )
         self._file.write(line)
         self.digest.update(line)
 
