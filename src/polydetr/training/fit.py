@@ -162,7 +162,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
         in_time = encoded_in_time(run.budget, plan) if run.budget is not None else None
         encode = functools.partial(encode_rows, in_time=in_time)
     encoded = devices.first_then_all(lambda: encode(engine, splits, config, data_hash, notify=run.notify))
-    check_metrics(engine, encoded.valid)
+    check_metrics(engine, encoded.valid.choosing)
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
         splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()
