@@ -194,7 +194,4 @@ def _messages(config: Config, schema: Schema, splits: Splits, *, is_held_out: bo
         )
     counts = f"{len(splits.train):,} training and {len(splits.valid):,} validation rows"
     lines.append(f"{counts}, the latter held out of the training rows, as none were given" if is_held_out else counts)
-    limit = f", {config.time_limit:g} s at most" if config.time_limit else ""
-    how = "--preset fast, balanced or best; --time-limit 10m"
-    lines.append(f"preset {config.preset!r}: up to {config.epochs:g} epoch{'s' * (config.epochs != 1)}{limit} ({how})")
     return lines

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polydetr.config.loading import config_error, for_tasks
+from polydetr.config.loading import config_error, for_tasks, is_given
 from polydetr.config.sections import Config
 from polydetr.core.clock import began
 from polydetr.core.databases import read_address
@@ -38,7 +38,7 @@ from polydetr.training.refit import refit
 from polydetr.training.tracking import check_installed
 from polydetr.training.trial_settings import check_settings
 from polydetr.training.trials import SharedRows
-from polydetr.tuning.default_space import default_space, is_given
+from polydetr.tuning.default_space import default_space
 from polydetr.tuning.identity import identity_of
 from polydetr.tuning.metric import by_metric
 from polydetr.tuning.places import Place
