@@ -67,6 +67,16 @@ def test_cross_validated_trials_are_judged_by_the_other_half_of_their_answers(tm
     assert 0 < found.low < found.high
 
 
+def test_rows_that_one_of_two_models_has_learned_from_judge_neither(tmp_path):
+    encoder = str(write_encoder(tmp_path / "encoder"))
+    rows = study({"train": film_rows(450)}, backbone=encoder, epochs=None, training={"few_rows": None})
+    assert not rows.folds
+    rows.train({"training.few_rows": True}, out=tmp_path / "few")
+    rows.train({"training.few_rows": False, "epochs": 0.2}, out=tmp_path / "usual")
+    assert gain(tmp_path / "few", tmp_path / "usual", rows) is None
+    assert gain(tmp_path / "usual", tmp_path / "few", rows) is None
+
+
 def test_rows_that_are_matched_with_one_another_are_withheld_from_the_trials(tmp_path):
     """Of an embedding's validation rows none that a trial sees is left out when it chooses its weights."""
     pairs = [{"question": f"what of {i}", "answer": f"{i} it is"} for i in range(120)]

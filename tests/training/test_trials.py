@@ -20,6 +20,7 @@ from polydetr.errors import Interrupted, PolydetrError
 from polydetr.inference.folder import WEIGHTS
 from polydetr.model.model import PolyModel
 from polydetr.training import loop, shared_encodings
+from polydetr.training.few_rows import MOST_ROWS
 from polydetr.training.loop import Loop
 from polydetr.training.objective import total_loss
 
@@ -234,6 +235,11 @@ def test_few_rows_are_cross_validated_over_the_same_folds(tmp_path):
     assert (found.score, found.score) == (kept["score"], entries[-1]["score"])
     assert kept["judged"]["rows"] == len(held) // 2
     assert Predictor.load(tmp_path / "000").info["rows"]["train"] == len(rows.splits.train)  # the usual training
+
+
+@pytest.mark.parametrize(("count", "folds"), [(MOST_ROWS, 4), (MOST_ROWS + 1, 0)])
+def test_trials_are_cross_validated_where_one_of_them_may_be_trained_as_few_rows_are(count, folds):
+    assert len(study({"train": film_rows(count)}).folds) == folds
 
 
 def test_a_cross_validated_trial_is_stopped_after_a_fold(tmp_path):

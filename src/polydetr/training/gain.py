@@ -14,6 +14,7 @@ from polydetr.core.predictions import RowResult
 from polydetr.core.studies import Gain
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import golds_with_vectors
+from polydetr.inference.folder import read_manifest
 from polydetr.inference.load import load_engine
 from polydetr.training.bootstrap import evaluations_of, gain_between, resampled_scores
 from polydetr.training.encode import MeasuredRows, encode_measured_rows
@@ -27,7 +28,8 @@ def gain(default: Path, best: Path, rows: SharedRows) -> Gain | None:
     (``MeasuredRows.calibrating``); those withheld from all trials (``SharedRows.withheld``); or, where trials are
     cross-validated, the half of the answers that is no part of the score. The same models and rows give the same.
 
-    None where there are no such rows: the validation rows are so few that all of them choose the weights.
+    None where there are no such rows: the validation rows are so few that all of them choose the weights, or one of
+    the models has learned from them (``few_rows``) and the other has not.
 
     Raises:
         ModelFolderError: a folder cannot be loaded. RowError, SchemaError: a row cannot be read, or none has a label.
@@ -39,6 +41,8 @@ def gain(default: Path, best: Path, rows: SharedRows) -> Gain | None:
         scores = [np.array(one["resampled"][:count], dtype=float) for one in (before, after)]
         rows_judged, difference = min(before["rows"], after["rows"]), after["score"] - before["score"]
         return gain_between(*scores, difference=difference, rows=rows_judged)
+    if any(read_manifest(folder)["training"].get("cross_validated") for folder in (default, best)):
+        return None
     sides = [_Side.of(folder, rows) for folder in (default, best)]
     common = sides[0].answers.keys() & sides[1].answers.keys()
     # The rows of one document, as the default reads it, are drawn together.
