@@ -102,7 +102,12 @@ def read_splits(
         return with_their_lists(_sampled(found, name, config, schema, budget, display))
 
     unlabelled = unlabelled if unlabelled is not None else config.unlabelled
-    inputs_alone = replace(known, targets=())
+    inputs_alone, without_labels = replace(known, targets=()), list[Record]()
+    if unlabelled is not None:
+        without_labels = _in_time(
+            lambda leaps: read(unlabelled, inputs_alone, TRAIN_PARTS, leaps), "unlabelled", budget, display,
+            seed=config.seed,
+        )  # fmt: skip
     parts = {"train": rows}
     parts["valid"] = held_out if held_out is not None else measured(valid, VALID_PARTS, "validation")
     if test is not None:
@@ -117,7 +122,7 @@ def read_splits(
         parts.get("test"),
         [r.to_dict() for r in report.rejected],
         is_held_out=held_out is not None,
-        unlabelled=list(read(unlabelled, inputs_alone, TRAIN_PARTS)) if unlabelled is not None else [],
+        unlabelled=without_labels,
     )
     with header_explained(report):
         if held_out is None:
