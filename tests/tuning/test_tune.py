@@ -14,6 +14,7 @@ from film_models import plain_rows, write_csv
 from polydetr import Predictor
 from polydetr.core.studies import Gain
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, StudyError
+from polydetr.training import read
 from polydetr.training.callbacks import Display, StepInfo
 from polydetr.training.trials import SharedRows, TrialResult
 
@@ -279,6 +280,21 @@ def test_studies_of_one_name(films: Path, run: Callable) -> None:
     assert "seed 7 here, 0 there; training.weight_decay is 0.5 here, 0.01 there" in err
     code, _, err = run(*call, "--overwrite")
     assert (code, "no trial ended well" in err) == (1, True)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(("first", "then"), [("60s", None), ("60s", "90s"), (None, "60s")])
+def test_a_study_goes_on_under_another_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str | None, then: str | None
+) -> None:
+    monkeypatch.setattr(read, "READING_SHARE", 0.0)  # under a limit, the least that is read
+    monkeypatch.setattr(read, "_LEAST_READ", 30)
+    with pytest.raises(PolydetrError, match="no trial ended well"):
+        tune(tmp_path / "m", trials=1, time_limit=first)
+    display = Notes()
+    with pytest.raises(PolydetrError, match="no trial ended well"):  # and not: the study was made for something else
+        tune(tmp_path / "m", trials=1, time_limit=then, resume=True, display=display)
+    assert any("of the training rows the first 30 were read" in note for note in display.notes) == (first is not None)
 
 
 def test_a_study_that_is_begun_to_be_resumed(films: Path, run: Callable, untrained: list) -> None:

@@ -83,7 +83,7 @@ def sample(
     prepare(some)
     pace = (time.monotonic() - began) / len(some)
     share = PREPARING_SHARE * budget.limit
-    count = budget.choose(f"sampled {name}", max(_PILOT, int(share / max(pace, 1e-9))))
+    count = budget.choose(f"sampled {name}", max(_PILOT, int(min(len(records), share / max(pace, 1e-9)))))
     if count >= len(records):
         return records
     notify(f"time limit: a sample of {count:,} of {len(records):,} {name} rows is used")

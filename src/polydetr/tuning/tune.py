@@ -27,6 +27,7 @@ from polydetr.reports.tuning_page import write_study
 from polydetr.reports.tuning_words import verdict
 from polydetr.schema.spec import Schema
 from polydetr.tasks.options import read_options
+from polydetr.training.budget import Budget
 from polydetr.training.callbacks import Display
 from polydetr.training.encode import Splits
 from polydetr.training.few_rows import has_few_rows
@@ -93,14 +94,15 @@ def tune(
             no trial ended well.
     """
     check_call(config, wanted)
+    since = began()
     with (
         place.taken(resume=resume, overwrite=overwrite) as keep,
         closing(Studies(read_address(place.address))) as studies,
     ):
         reading = _found(studies, place, resume=resume, overwrite=overwrite, display=display)
         budget = open_budget(config, out=None, resume=False)
-        if budget is not None:
-            budget.kept = reading
+        if reading is not None:  # the rows of the study, whatever time there is now
+            budget = Budget(float("inf"), since, kept=reading)
         splits, schema = read_splits(config, **given, display=display, budget=budget)
         space = _space(config, wanted, schema, splits, display)
         rows = SharedRows(space.config, schema, splits, notify=display.note)
@@ -111,8 +113,7 @@ def tune(
         if config.track:
             where = str(tracking_folder(place.folder / "trials"))
             display.note(f"the trials are tracked by {', '.join(config.track)} in {where!r}")
-        limit, since = (None, began()) if budget is None else (budget.limit, budget.began)
-        work = Work(study, rows, wanted, Times(limit, since, wanted.refit), place.folder, display)
+        work = Work(study, rows, wanted, Times(config.time_limit, since, wanted.refit), place.folder, display)
         with _resumable(study, place):
             work.run()
             with study.ending(), reserved(place.out):
@@ -125,8 +126,8 @@ def tune(
     return record
 
 
-def _found(studies: Studies, place: Place, *, resume: bool, overwrite: bool, display: Display) -> dict[str, Any]:
-    """What a time limit decided about the rows when the study was begun; {} for one that is begun now.
+def _found(studies: Studies, place: Place, *, resume: bool, overwrite: bool, display: Display) -> dict[str, Any] | None:
+    """What a time limit decided about the rows when the study was begun; None for one that is begun now.
 
     Raises:
         StudyError: there is one of this name, and it is not to be gone on with. OutputError: nor to be replaced yet.
@@ -144,7 +145,7 @@ def _found(studies: Studies, place: Place, *, resume: bool, overwrite: bool, dis
     if found is None and resume:
         display.note(f"there is no study {place.name!r} in {studies.address.shown}: it is begun")
     display.note(f"the study {place.name!r} is kept in {studies.address.shown}; go on with it by {place.how_to_resume}")
-    return found or {}
+    return found
 
 
 def _of_trials(config: Config) -> Config:
