@@ -40,6 +40,9 @@ def test_the_gain_is_that_of_the_rows_that_chose_nothing(two_trials):
     assert 0 < found.low <= found.difference <= found.high
     assert found.share_better > 0.95
     assert gain(dull, bright, rows) == found
+    hurried = gain(dull, bright, rows, until=0.0)
+    assert (hurried.difference, hurried.rows) == (found.difference, found.rows)
+    assert hurried.low != found.low, "fewer draws"
     turned = gain(bright, dull, rows)
     assert (turned.difference, turned.low) == pytest.approx((-found.difference, -found.high))
 

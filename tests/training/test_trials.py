@@ -178,6 +178,17 @@ def test_a_trial_ends_within_its_seconds(tmp_path):
     assert found.seconds == pytest.approx(time.monotonic() - began, abs=0.5)
 
 
+def test_a_trial_with_a_time_limit_shows_how_long_rows_are_answered(tmp_path):
+    rows = study({**NONE_HELD_OUT, "test": film_rows(600, start=300)})
+    rows.train({}, out=tmp_path / "000")
+    assert rows.seconds_to_compare() == 0.0
+    rows.train({}, out=tmp_path / "001", seconds=20.0)
+    assert 0 < rows.seconds_to_compare() < 20
+    without = study(NONE_HELD_OUT)
+    without._answering = rows._answering
+    assert rows.seconds_to_compare() == pytest.approx((600 + 2 * 44) / (2 * 44) * without.seconds_to_compare())
+
+
 @pytest.mark.skipif(not PROCESS.exists(), reason="the system does not tell")
 @pytest.mark.slow
 def test_trials_leave_no_models_threads_or_open_files_behind(tmp_path):

@@ -7,6 +7,7 @@ validation rows that chose nothing (neither weights nor settings). Otherwise the
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -122,7 +123,7 @@ def tune(
                 model = work.model_of(record.kept)
                 if wanted.refit:
                     model = _refitted(work, record, model)
-                save_model(record, model, place.out, rows, notify=display.note)
+                save_model(record, model, place.out, rows, until=work.times.ends(), notify=display.note)
     return record
 
 
@@ -205,7 +206,10 @@ def _choose(work: Work) -> _Found:
     best = work.best_of(records)[0].number
     if best == 0 or records[0].score is None:
         return _Found(best, best, None)
-    measured = gain(work.model_of(0), work.model_of(best), work.rows)
+    # Half of what is left: the test rows are to be answered, too.
+    now = time.monotonic()
+    until = now + max(0.0, work.times.ends() - now) / 2
+    measured = gain(work.model_of(0), work.model_of(best), work.rows, until=until)
     # Where no rows are left that chose nothing, there is only the score that chose it.
     return _Found(best, best if measured is None or measured.share_better >= BETTER else 0, measured)
 
