@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import BAD, GOOD, Watched, write_encoder
+from tiny_runs import BAD, GOOD, Watched, labels_of_classes, write_encoder
 from typer.testing import CliRunner
 
 from polydetr import Predictor
@@ -25,7 +25,7 @@ from polydetr.schema.infer import infer_schema
 from polydetr.training import few_rows
 from polydetr.training.encode import Splits
 from polydetr.training.few_rows import MOST_PER_CLASS, MOST_ROWS, has_few_rows, seconds_for
-from polydetr.training.linear_head import Features, Labels, choose_head, stratified_folds
+from polydetr.training.linear_head import Features, choose_head, stratified_folds
 from polydetr.training.self_training import choose_self_training
 from tiny_models import as_records
 
@@ -344,7 +344,7 @@ def blobs(count: int, seed: int, *, spread: float) -> tuple[np.ndarray, np.ndarr
 def test_unlabelled_rows_are_used_where_held_out_rows_are_answered_better():
     features, numbers = blobs(16, 0, spread=0.9)
     more, _ = blobs(600, 1, spread=0.9)
-    labels, folded = Labels.of_classes(numbers, 2), [Features(features, more=more)] * 4
+    labels, folded = labels_of_classes(numbers, 2), [Features(features, more=more)] * 4
     folds = stratified_folds(labels, 4)
     chosen = choose_head(folded, labels, folds)
     found = choose_self_training(folded, labels, folds, chosen)
@@ -360,7 +360,7 @@ def test_unlabelled_rows_are_used_where_held_out_rows_are_answered_better():
 def test_answers_that_are_not_right_often_enough_become_no_labels():
     features, numbers = blobs(24, 0, spread=1.0)
     random = np.random.default_rng(5).permutation(numbers)
-    labels, folded = Labels.of_classes(random, 2), [Features(features, more=features)] * 4
+    labels, folded = labels_of_classes(random, 2), [Features(features, more=features)] * 4
     folds = stratified_folds(labels, 4)
     assert choose_self_training(folded, labels, folds, choose_head(folded, labels, folds)) is None
 
