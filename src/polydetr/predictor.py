@@ -213,6 +213,7 @@ class Predictor(LoadedModel):
     ) -> Predictor:  # fmt: skip
         """``fit``, once the configuration is known. rows: those of each part, None where none were given."""
         from polydetr.config.loading import for_tasks
+        from polydetr.inference.folder import LAST, checkpoint_of
         from polydetr.tasks.options import read_options
         from polydetr.training.fit import fit
         from polydetr.training.limited import open_budget
@@ -234,7 +235,9 @@ class Predictor(LoadedModel):
                 for line in compared(earlier, trained.info):
                     shown.note(line)
         except KeyboardInterrupt:  # while reading or measuring; the training itself says where it stopped
-            raise Interrupted("stopped.", hint="What was trained is kept: go on with --resume (resume=True).") from None
+            kept = folder is not None and (checkpoint_of(folder) / LAST).exists()
+            hint = "What was trained is kept: go on with --resume (resume=True)." if kept else None
+            raise Interrupted("stopped.", hint=hint) from None
         finally:
             shown.close()
         predictor = cls(trained.assembly.engine, trained.info, trained=trained)

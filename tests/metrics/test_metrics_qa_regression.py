@@ -124,6 +124,8 @@ def test_regression_matches_scikit_learn_and_scipy(rows):
 def test_regression_report_and_its_errors():
     out = regression_report([1, 2, 3], [1, 2, 3]).to_dict()
     assert (out["rmse"], out["r2"], out["spearman"], out["total"]) == (0, 1, pytest.approx(1), 3)
+    for predicted, r2 in ((0.1, 1), (0.2, 0)):  # the mean of three tenths is next to a tenth
+        assert regression_report([0.1] * 3, [predicted] * 3).r2 == r2
     with pytest.raises(InputError, match="predicted row 2 is nan"):
         regression_report([1, 2], [1, float("nan")])
     with pytest.raises(InputError, match="of one length"):

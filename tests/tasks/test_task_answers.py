@@ -139,8 +139,10 @@ def test_a_bad_label_is_left_to_encoding_where_bad_rows_are_skipped() -> None:
 
 
 def test_a_constant_number_cannot_be_learned() -> None:
-    with pytest.raises(SchemaError, match="is 4 in all 2 training rows"):
-        RegressionTask("y", TaskOptions()).learn(rows_of("y", [4, 4.0]))
+    for values, told in (([4, 4.0], "is 4 in all 2"), ([0.1, 0.1, 0.1], "is 0.1 in all 3")):
+        with pytest.raises(SchemaError, match=f"{told} training rows"):
+            RegressionTask("y", TaskOptions()).learn(rows_of("y", values))
+    assert RegressionTask("y", TaskOptions()).baseline([0.1, 0.1, 0.1]) is None
 
 
 # -- tagging --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,15 @@ from polydetr.core.predictions import Prediction, RowResult
 from polydetr.core.records import Record
 from polydetr.errors import Location
 from polydetr.tasks.classification import ClassDetails, ClassificationTask
-from polydetr.training.bootstrap import LEAST_DRAWS, MOST_DRAWS, draws, evaluations_of, gain_between, resampled_scores
+from polydetr.training.bootstrap import (
+    FEWEST_DRAWS,
+    LEAST_DRAWS,
+    MOST_DRAWS,
+    draws,
+    evaluations_of,
+    gain_between,
+    resampled_scores,
+)
 
 
 @pytest.fixture
@@ -66,6 +74,12 @@ def test_rows_of_one_document_are_drawn_together(tasks):
     alone = resampled_scores(tasks, answered(golds, right), seed=0).std()
     together = resampled_scores(tasks, answered(golds, right, per_document=5), seed=0).std()
     assert together == pytest.approx(np.sqrt(5) * alone, rel=0.15)
+
+
+def test_where_the_time_is_over_the_first_draws_have_to_do(tasks):
+    rows = answered(["a", "b"] * 20, [True, False, True, True] * 10)
+    scores = resampled_scores(tasks, rows, seed=0, until=0.0)
+    assert scores.tolist() == resampled_scores(tasks, rows, seed=0)[:FEWEST_DRAWS].tolist()
 
 
 def test_a_draw_without_a_label_counts_for_nothing(tasks):

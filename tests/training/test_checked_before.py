@@ -101,3 +101,15 @@ def test_a_report_that_fails_costs_no_model(tmp_path, monkeypatch):
         train(tmp_path / "model")
     assert sorted(str(w.message).partition(" could")[0] for w in found) == ["README.md", "reports/learning_curve.png"]
     assert Predictor.load(tmp_path / "model").predict(film_rows(1))
+
+
+def test_a_metric_is_looked_for_among_the_rows_that_choose_by_it(monkeypatch):
+    asked = []
+
+    def names(engine, rows):
+        asked.append(len(rows.documents))
+        return {"label": ["macro_f1"]}
+
+    monkeypatch.setattr("polydetr.training.metric_names.metric_names", names)
+    train(valid=film_rows(44, start=100), epochs=1, settings={"tasks": {"label": {"metric": "macro_f1"}}})
+    assert asked == [22]

@@ -6,24 +6,26 @@ import json
 import os
 import signal
 from itertools import permutations
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import BAD, GOOD, Watched, write_encoder
+from tiny_runs import BAD, GOOD, Watched, labels_of_classes, write_encoder
 from typer.testing import CliRunner
 
 from polydetr import Predictor
 from polydetr.cli.app import app
 from polydetr.config.loading import load_config
-from polydetr.errors import Interrupted
+from polydetr.errors import ConfigError, Interrupted, ModelFolderError, SaveError
 from polydetr.metrics.calibration import wilson_interval
 from polydetr.model.build import build_model
 from polydetr.schema.infer import infer_schema
+from polydetr.training import few_rows
 from polydetr.training.encode import Splits
 from polydetr.training.few_rows import MOST_PER_CLASS, MOST_ROWS, has_few_rows, seconds_for
-from polydetr.training.linear_head import Features, Labels, choose_head, stratified_folds
+from polydetr.training.linear_head import Features, choose_head, stratified_folds
 from polydetr.training.self_training import choose_self_training
 from tiny_models import as_records
 
@@ -107,6 +109,7 @@ def test_rows_to_measure_by_that_were_given_are_only_that(encoder):
         ({"training": {"few_rows": False}}, False),
         ({"epochs": 3, "training": {"few_rows": True}}, True),
         ({"training": {"freeze_backbones": True}}, False),
+        ({"training": {"freeze_layers": 1}}, False),
         ({"group": "text"}, False),
     ],
 )
@@ -118,6 +121,46 @@ def test_settings_that_say_how_to_train_are_followed(encoder, given, few):
     assert has_few_rows(config, assembly, Splits(as_records(scenes(MOST_ROWS)), [])) == few
     many = as_records(scenes(MOST_ROWS + 1))
     assert has_few_rows(config, assembly, Splits(many, [])) == (few and "few_rows" in given.get("training", {}))
+
+
+@pytest.mark.parametrize(("given", "few"), [({}, False), ({"training": {"few_rows": True}}, True)])
+def test_beside_a_table_its_additive_model_learns_more_from_few_rows(encoder, given, few):
+    rows = [{**row, "size": float(i)} for i, row in enumerate(ROWS)]
+    config = load_config(given, target={"label": "classification"}, backbone=encoder)
+    schema = infer_schema(rows, targets=config.target, inputs=config.inputs)
+    assembly = build_model(config, schema, as_records(rows), notify=lambda message: None)
+    assert assembly.model.additive
+    assert has_few_rows(config, assembly, Splits(as_records(rows), [])) == few
+
+
+def test_groups_that_are_kept_together_are_no_rows_to_deal_into_folds(encoder):
+    rows = [{**row, "day": i // 4} for i, row in enumerate(ROWS)]
+    with pytest.raises(ConfigError, match=r"few_rows = true beside group = 'day': .* Leave out one of the two"):
+        fit(encoder, rows, group="day", settings={"training": {"few_rows": True}})
+
+
+def test_settings_that_are_not_used_are_named(encoder):
+    training = {"lr": 1e-5, "label_smoothing": 0.1, "precision": "fp32"}
+    settings = {"training": training, "tasks": {"label": {"metric": "macro_f1"}}}
+    named = "not used here: training.lr, training.label_smoothing, tasks.label.metric (training.few_rows: false uses"
+    for given, count in ((settings, 1), ({}, 0)):
+        _, watched = fit(encoder, settings=given)
+        assert len([note for note in watched.notes if named in note]) == count
+        assert len([note for note in watched.notes if "not used here" in note]) == count
+        assert not any("epochs" in note for note in watched.notes if note.startswith("preset")), "others are made"
+
+
+def test_a_long_text_counts_as_much_as_a_short_one(encoder, monkeypatch):
+    weights = []
+    choose = few_rows.choose_head
+
+    def chosen(folded, labels, *given, **more):
+        weights.extend(labels.weights)
+        return choose(folded, labels, *given, **more)
+
+    monkeypatch.setattr(few_rows, "choose_head", chosen)
+    fit(encoder, [{**row, "text": f"{row['text']} " * (40 if i % 4 else 1)} for i, row in enumerate(ROWS)])
+    assert set(weights) == {1.0}
 
 
 def test_many_classes_may_have_more_rows_and_more_rows_per_class_get_less_time():
@@ -204,6 +247,43 @@ def test_a_stopped_run_goes_on_with_the_folds_that_are_done(encoder, tmp_path):
     assert not (tmp_path / "out.checkpoint").exists()
 
 
+def test_what_was_trained_is_saved_without_training_again(encoder, tmp_path, monkeypatch):
+    whole, _ = fit(encoder, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("polydetr.model.folder.save_folder", _no_space)
+        with pytest.raises(SaveError, match=r"--resume \(resume=True\) saves it without training again"):
+            fit(encoder, out=tmp_path / "out")
+    monkeypatch.setattr("polydetr.training.few_run.train_few_rows", lambda *given, **more: pytest.fail("again"))
+    found, watched = fit(encoder, out=tmp_path / "out", resume=True)
+    assert watched.losses == []
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "out")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert found.metrics == whole.metrics
+    assert found.info["history"] == [entry | {"seconds": ANY} for entry in whole.info["history"]]
+    assert not (tmp_path / "out.checkpoint").exists()
+
+
+def _no_space(*given, **more):
+    raise SaveError("the disk is full.", hint="Make room.")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"settings": {"training": {"few_rows": False, "patience": 0}}, "epochs": 9}, {}),
+        ({}, {"settings": {"training": {"few_rows": False, "patience": 0}}, "epochs": 9}),
+        ({"unlabelled": [{"text": "a scene"}]}, {"unlabelled": [{"text": "an evening"}]}),
+    ],
+    ids=["of steps", "of folds", "other unlabelled rows"],
+)
+def test_another_run_is_not_gone_on_with(encoder, tmp_path, monkeypatch, first, then):
+    monkeypatch.setattr("polydetr.training.loop.CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(Interrupted, match="kept in"):
+        Predictor.fit(ROWS, "label", backbone=encoder, display=stop_at(3), out=tmp_path / "out", **first)
+    with pytest.raises(ModelFolderError, match="made with another configuration, other data"):
+        fit(encoder, out=tmp_path / "out", resume=True, **then)
+
+
 def test_a_run_stopped_in_its_first_fold_keeps_nothing(encoder, tmp_path):
     with pytest.raises(Interrupted, match="nothing is kept"):
         Predictor.fit(ROWS, "label", backbone=encoder, display=stop_at(1), out=tmp_path / "out")
@@ -264,7 +344,7 @@ def blobs(count: int, seed: int, *, spread: float) -> tuple[np.ndarray, np.ndarr
 def test_unlabelled_rows_are_used_where_held_out_rows_are_answered_better():
     features, numbers = blobs(16, 0, spread=0.9)
     more, _ = blobs(600, 1, spread=0.9)
-    labels, folded = Labels.of_classes(numbers, 2), [Features(features, more=more)] * 4
+    labels, folded = labels_of_classes(numbers, 2), [Features(features, more=more)] * 4
     folds = stratified_folds(labels, 4)
     chosen = choose_head(folded, labels, folds)
     found = choose_self_training(folded, labels, folds, chosen)
@@ -280,7 +360,7 @@ def test_unlabelled_rows_are_used_where_held_out_rows_are_answered_better():
 def test_answers_that_are_not_right_often_enough_become_no_labels():
     features, numbers = blobs(24, 0, spread=1.0)
     random = np.random.default_rng(5).permutation(numbers)
-    labels, folded = Labels.of_classes(random, 2), [Features(features, more=features)] * 4
+    labels, folded = labels_of_classes(random, 2), [Features(features, more=features)] * 4
     folds = stratified_folds(labels, 4)
     assert choose_self_training(folded, labels, folds, choose_head(folded, labels, folds)) is None
 

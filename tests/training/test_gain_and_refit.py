@@ -40,6 +40,9 @@ def test_the_gain_is_that_of_the_rows_that_chose_nothing(two_trials):
     assert 0 < found.low <= found.difference <= found.high
     assert found.share_better > 0.95
     assert gain(dull, bright, rows) == found
+    hurried = gain(dull, bright, rows, until=0.0)
+    assert (hurried.difference, hurried.rows) == (found.difference, found.rows)
+    assert hurried.low != found.low, "fewer draws"
     turned = gain(bright, dull, rows)
     assert (turned.difference, turned.low) == pytest.approx((-found.difference, -found.high))
 
@@ -65,6 +68,16 @@ def test_cross_validated_trials_are_judged_by_the_other_half_of_their_answers(tm
     assert found.rows == kept[0]["judged"]["rows"] == kept[1]["judged"]["rows"] > 30
     assert found.difference == kept[1]["judged"]["score"] - kept[0]["judged"]["score"] > 0
     assert 0 < found.low < found.high
+
+
+def test_rows_that_one_of_two_models_has_learned_from_judge_neither(tmp_path):
+    encoder = str(write_encoder(tmp_path / "encoder"))
+    rows = study({"train": film_rows(450)}, backbone=encoder, epochs=None, training={"few_rows": None})
+    assert not rows.folds
+    rows.train({"training.few_rows": True}, out=tmp_path / "few")
+    rows.train({"training.few_rows": False, "epochs": 0.2}, out=tmp_path / "usual")
+    assert gain(tmp_path / "few", tmp_path / "usual", rows) is None
+    assert gain(tmp_path / "usual", tmp_path / "few", rows) is None
 
 
 def test_rows_that_are_matched_with_one_another_are_withheld_from_the_trials(tmp_path):

@@ -11,6 +11,7 @@ from polydetr.core.examples import Example
 from polydetr.errors import Interrupted
 from polydetr.model.build import Assembly, build_model
 from polydetr.schema.infer import infer_schema
+from polydetr.training import head_start
 from polydetr.training.head_start import heads_to_start, labels_of, pooled_features, set_head, start_heads
 from polydetr.training.linear_head import fit_logistic
 from tiny_models import as_records
@@ -77,6 +78,25 @@ def test_rows_without_a_label_take_no_part(tmp_path):
     known, labels = labels_of(assembly.model.head_of("label"), "label", examples)
     assert known.tolist() == list(range(60))
     assert labels.y.sum(0).tolist() == [30, 30]
+
+
+def test_the_windows_of_a_row_do_not_answer_one_another(tmp_path, monkeypatch):
+    rows = [{**row, "text": f"{row['text']} " * (1, 18, 30)[i % 3]} for i, row in enumerate(TRAIN)]
+    assembly, examples = assemble(tmp_path, rows)
+    assert {round(1 / example.weight) for example in examples} == {1, 3, 5}
+    dealt = []
+    choose = head_start.choose_head
+
+    def chosen(folded, labels, folds):
+        dealt.extend(folds)
+        return choose(folded, labels, folds)
+
+    monkeypatch.setattr(head_start, "choose_head", chosen)
+    start_heads(assembly, examples, seed=0, notify=lambda message: None)
+    row_of = [number for number, row in enumerate(assembly.engine.encode(as_records(rows))) for _ in row.examples]
+    drawn = np.random.default_rng(0).permutation(len(examples))  # the order in which they are dealt
+    assert set(dealt) == {0, 1, 2, 3, 4}
+    assert len({(row_of[i], fold) for i, fold in zip(drawn, dealt, strict=True)}) == len(rows)
 
 
 def test_a_model_without_a_backbone_begins_at_random():

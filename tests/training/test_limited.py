@@ -236,6 +236,24 @@ def test_of_few_rows_no_more_test_rows_are_measured_than_there_is_time_for(
     assert machine.now <= LIMIT + 10
 
 
+def test_no_more_unlabelled_rows_are_read_and_answered_than_there_is_time_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = str(write_encoder(tmp_path / "encoder"))
+    machine = Machine(preparing=0, step=0.1, answer=0.1)
+    machine.run_on(monkeypatch)
+    monkeypatch.setattr(read, "READING_SHARE", 0.0)  # the least that is read
+    shown, settings = Watched(), {"training": {"few_rows": True}}
+    rows = [{"text": row["text"]} for row in film_rows(1000)]
+    train(
+        train=film_rows(60), valid=None, unlabelled=rows, backbone=encoder, display=shown, time_limit=LIMIT,
+        settings=settings,
+    )  # fmt: skip
+    assert any("of the unlabelled rows the first 200 were read" in note for note in shown.notes)
+    assert any(" of 200 unlabelled rows are used" in note for note in shown.notes)
+    assert machine.now <= LIMIT + 10
+
+
 @pytest.mark.slow
 def test_rows_that_are_slow_to_encode_are_left_out_when_their_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(preparing=0, step=0.05, answer=0.01)

@@ -101,3 +101,30 @@ def test_losses_of_a_long_run_are_means_and_a_resumed_run_records_the_same() -> 
     assert whole.steps_per_loss == 8
     means = np.array(losses[: 8 * len(whole.losses)]).reshape(-1, 8).mean(1)
     assert whole.losses == pytest.approx(means.tolist())
+
+
+NOTHING = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("measured", "best"),
+    [
+        ([(NOTHING, 0.9), (NOTHING, 0.3), (NOTHING, 0.5)], 1),  # images without an object have no score: the loss
+        ([(NOTHING, 0.9), (0.1, 0.8), (NOTHING, 0.3)], 1),
+        ([(NOTHING, NOTHING), (NOTHING, 0.9), (NOTHING, 0.95)], 1),
+    ],
+)
+@pytest.mark.parametrize("of_a_table", [False, True])
+def test_a_score_that_is_no_number_leaves_the_choice_to_the_loss(
+    monkeypatch: pytest.MonkeyPatch, measured: list[tuple[float, float]], best: int, of_a_table: bool
+) -> None:
+    scores = iter([*measured, *[(NOTHING, 0.99)] * 9])
+    monkeypatch.setattr(loop, "validate", lambda assembly, rows: loop.ValidScore(*next(scores), {}))
+    shown, rows = Watched(), {}
+    if of_a_table:  # whose start stands where nothing beats it
+        table = [{"size": float(i * 37 % 60), "label": "ab"[i * 37 % 60 > 25]} for i in range(60)]
+        rows = {"train": table[20:], "valid": table[:20]}
+    settings = {"training": {"precision": "fp32", "evaluations_per_epoch": 1}}
+    found = train(display=shown, epochs=4, settings=settings, **rows)
+    assert found.info["training"]["best_step"] == shown.entries[best]["step"]
+    assert len([note for note in shown.notes if "the lowest loss" in note]) == 1

@@ -13,6 +13,9 @@ from tiny_runs import TRAIN, Watched, train
 from polydetr import Predictor
 from polydetr.data.store import ExampleStore
 from polydetr.errors import OutputError, PolydetrError
+from polydetr.inference.folder import LAST
+from polydetr.training.places import place_of_run
+from polydetr.tuning.places import DATABASE, Place
 
 FLIPPED = [{**row, "label": "bad" if row["label"] == "good" else "good"} for row in TRAIN]
 
@@ -116,6 +119,34 @@ def test_a_model_is_replaced_when_told_and_its_score_stands_beside_the_new_one(t
     assert any(note.startswith("replaces the model of 20") for note in shown.notes)
     assert any("valid label accuracy: " in note and " before, " in note for note in shown.notes)
     assert (tmp_path / "out/polydetr.json").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("left", "found"),
+    [
+        (["reviews-20260101-000000"], "reviews-20260101-000000"),
+        (["reviews-20260101-000000-2", "reviews-de-20260102-000000"], "reviews-20260101-000000-2"),
+        (["reviews-de-20260102-000000", "reviews-better"], None),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "tune"])
+def test_without_a_place_the_latest_run_on_that_very_file_is_resumed(tmp_path, monkeypatch, verb, left, found):
+    monkeypatch.chdir(tmp_path)
+    for name in left:
+        path = Path("runs", f"{name}.checkpoint" if verb == "train" else f"{name}.study")
+        path.mkdir(parents=True)
+        (path / (LAST if verb == "train" else DATABASE)).touch()
+
+    def place() -> Path:
+        if verb == "train":
+            return place_of_run("reviews.csv", resume=True)
+        return Place.of(None, None, None, rows="reviews.csv", resume=True).out
+
+    if found is None:
+        with pytest.raises(OutputError, match="nothing to resume"):
+            place()
+    else:
+        assert place() == Path("runs", found)
 
 
 def test_a_start_that_fails_leaves_nothing(tmp_path):

@@ -92,6 +92,17 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
         train(tmp_path / "out", display=stop_at(3, times=2))
 
 
+@pytest.mark.parametrize(("where", "kept"), [("read.read_splits", False), ("finish.calibrate", True)])
+def test_ctrl_c_before_and_after_the_steps_says_whether_something_is_kept(tmp_path, monkeypatch, where, kept):
+    def stopped(*given, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"polydetr.training.{where}", stopped)
+    with pytest.raises(Interrupted, match=r"^stopped\.") as caught:
+        train(tmp_path / "out")
+    assert ("What was trained is kept" in str(caught.value)) == kept == (tmp_path / "out.checkpoint").exists()
+
+
 def test_without_out_a_run_resumes_from_the_cache():
     stopped, rest, whole = stop_at(3), Watched(), Watched()
     with pytest.raises(Interrupted):

@@ -217,6 +217,17 @@ def test_rejected_rows_are_written_with_their_reason(tmp_path):
         train(train=[*TRAIN[:30], bad, *TRAIN[30:]])
 
 
+def test_rejected_rows_of_another_file_are_told_at_their_own_places(tmp_path):
+    lines = [json.dumps(row) for row in [*TRAIN[:30], {"text": None, "label": "good"}, *TRAIN[30:]]]
+    for name, above in (("first", []), ("second", [""])):  # the second time nothing but the places has changed
+        (tmp_path / f"{name}.jsonl").write_text("\n".join([*above, *lines]))
+        given = {"train": str(tmp_path / f"{name}.jsonl"), "epochs": 0.5, "settings": {"on_error": "skip"}}
+        found = train(tmp_path / name, **given)
+        entry = json.loads((tmp_path / name / "reports/rejected.jsonl").read_text().splitlines()[0])
+        assert (entry["file"], entry["line"]) == (given["train"], 31 + len(above))
+        assert found.info["rows"]["train"] == 60
+
+
 def test_a_bad_validation_row_is_found_before_the_training():
     shown = Watched()
     with pytest.raises(RowError, match="row 21"):

@@ -20,6 +20,7 @@ from polydetr.errors import Interrupted, PolydetrError
 from polydetr.inference.folder import WEIGHTS
 from polydetr.model.model import PolyModel
 from polydetr.training import loop, shared_encodings
+from polydetr.training.few_rows import MOST_ROWS
 from polydetr.training.loop import Loop
 from polydetr.training.objective import total_loss
 
@@ -177,6 +178,17 @@ def test_a_trial_ends_within_its_seconds(tmp_path):
     assert found.seconds == pytest.approx(time.monotonic() - began, abs=0.5)
 
 
+def test_a_trial_with_a_time_limit_shows_how_long_rows_are_answered(tmp_path):
+    rows = study({**NONE_HELD_OUT, "test": film_rows(600, start=300)})
+    rows.train({}, out=tmp_path / "000")
+    assert rows.seconds_to_compare() == 0.0
+    rows.train({}, out=tmp_path / "001", seconds=20.0)
+    assert 0 < rows.seconds_to_compare() < 20
+    without = study(NONE_HELD_OUT)
+    without._answering = rows._answering
+    assert rows.seconds_to_compare() == pytest.approx((600 + 2 * 44) / (2 * 44) * without.seconds_to_compare())
+
+
 @pytest.mark.skipif(not PROCESS.exists(), reason="the system does not tell")
 @pytest.mark.slow
 def test_trials_leave_no_models_threads_or_open_files_behind(tmp_path):
@@ -234,6 +246,11 @@ def test_few_rows_are_cross_validated_over_the_same_folds(tmp_path):
     assert (found.score, found.score) == (kept["score"], entries[-1]["score"])
     assert kept["judged"]["rows"] == len(held) // 2
     assert Predictor.load(tmp_path / "000").info["rows"]["train"] == len(rows.splits.train)  # the usual training
+
+
+@pytest.mark.parametrize(("count", "folds"), [(MOST_ROWS, 4), (MOST_ROWS + 1, 0)])
+def test_trials_are_cross_validated_where_one_of_them_may_be_trained_as_few_rows_are(count, folds):
+    assert len(study({"train": film_rows(count)}).folds) == folds
 
 
 def test_a_cross_validated_trial_is_stopped_after_a_fold(tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -15,6 +16,7 @@ from polydetr import Predictor
 from polydetr.backbones.bert import BertEncoder, BertSizes
 from polydetr.config.loading import merge
 from polydetr.training.callbacks import Display
+from polydetr.training.linear_head import Labels
 
 GOOD, BAD = ("lovely", "warm", "bright"), ("dreary", "cold", "dull")
 TINY: dict[str, Any] = {
@@ -33,6 +35,11 @@ def film_rows(count: int, *, start: int = 0) -> list[dict[str, Any]]:
 
 
 TRAIN, VALID = film_rows(60), film_rows(20, start=100)
+
+
+def labels_of_classes(numbers: np.ndarray, count: int) -> Labels:
+    """One class number per row, out of ``count``."""
+    return Labels(np.eye(count)[numbers], several=False, weights=np.ones(len(numbers)))
 
 
 class Watched(Display):

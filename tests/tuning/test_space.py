@@ -9,11 +9,11 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from polydetr.config.loading import load_config
+from polydetr.config.loading import is_given, load_config
 from polydetr.errors import ConfigError
 from polydetr.schema.spec import FieldSpec, Schema, TargetSpec
 from polydetr.training.trial_settings import with_settings
-from polydetr.tuning.default_space import default_space, is_given
+from polydetr.tuning.default_space import default_space
 from polydetr.tuning.identity import differences
 from polydetr.tuning.reading import all_keys, read_space
 from polydetr.tuning.space import Dimension, Space

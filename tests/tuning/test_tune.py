@@ -14,8 +14,11 @@ from film_models import plain_rows, write_csv
 from polydetr import Predictor
 from polydetr.core.studies import Gain
 from polydetr.errors import ConfigError, Interrupted, PolydetrError, StudyError
+from polydetr.training import read
 from polydetr.training.callbacks import Display, StepInfo
+from polydetr.training.plan import LEAST_MEASURED
 from polydetr.training.trials import SharedRows, TrialResult
+from polydetr.tuning.times import Times
 
 SEARCH = {"training": {"head_lr": {"low": 1e-4, "high": 2e-2, "log": True}}, "model": {"dropout": [0.0, 0.3]}}
 SMALL: dict[str, Any] = {
@@ -132,7 +135,7 @@ def test_the_same_seed_gives_the_same_study_also_when_it_was_stopped(tmp_path: P
 def test_the_best_is_kept_only_where_rows_that_chose_nothing_show_it(
     share: float, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polydetr.tuning.tune.gain", lambda *_: Gain(0.02, -0.01, 0.05, 20, share))
+    monkeypatch.setattr("polydetr.tuning.tune.gain", lambda *_, until: Gain(0.02, -0.01, 0.05, 20, share))
     display = Notes()
     predictor = tune(tmp_path / "m", search={"training": {"head_lr": {"low": 1e-6, "high": 5e-2}}}, display=display)
     assert predictor.study is not None
@@ -147,6 +150,17 @@ def test_kept_settings_are_trained_once_more_on_all_rows(tmp_path: Path) -> None
     assert predictor.info["training"]["refit_rows"] == 100
     assert set(predictor.metrics) == {"valid", "test"}
     assert predictor.info["tuning"]["trials"] == 2
+
+
+def test_when_the_time_limit_is_over_a_few_test_rows_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Times, "ends", lambda self: 0.0)
+    display, test = Notes(), plain_rows(200, start=200)
+    predictor = tune(tmp_path / "m", trials=1, time_limit="60s", test=test, display=display)
+    assert f"time limit: {LEAST_MEASURED} of 200 test rows are measured" in display.notes
+    right = predictor.metrics["test"]["label"]["accuracy"] * LEAST_MEASURED
+    assert right == pytest.approx(round(right))
 
 
 @pytest.mark.usefixtures("quick_start")
@@ -279,6 +293,21 @@ def test_studies_of_one_name(films: Path, run: Callable) -> None:
     assert "seed 7 here, 0 there; training.weight_decay is 0.5 here, 0.01 there" in err
     code, _, err = run(*call, "--overwrite")
     assert (code, "no trial ended well" in err) == (1, True)
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize(("first", "then"), [("60s", None), ("60s", "90s"), (None, "60s")])
+def test_a_study_goes_on_under_another_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str | None, then: str | None
+) -> None:
+    monkeypatch.setattr(read, "READING_SHARE", 0.0)  # under a limit, the least that is read
+    monkeypatch.setattr(read, "_LEAST_READ", 30)
+    with pytest.raises(PolydetrError, match="no trial ended well"):
+        tune(tmp_path / "m", trials=1, time_limit=first)
+    display = Notes()
+    with pytest.raises(PolydetrError, match="no trial ended well"):  # and not: the study was made for something else
+        tune(tmp_path / "m", trials=1, time_limit=then, resume=True, display=display)
+    assert any("of the training rows the first 30 were read" in note for note in display.notes) == (first is not None)
 
 
 def test_a_study_that_is_begun_to_be_resumed(films: Path, run: Callable, untrained: list) -> None:

@@ -150,6 +150,14 @@ def test_the_first_trial_plans_the_rest(monkeypatch: pytest.MonkeyPatch) -> None
     assert times.of_next(records)[0]
 
 
+def test_what_a_trial_showed_of_the_end_is_left_for_it(tmp_path: Path) -> None:
+    rows = Rows()
+    rows.seconds_to_compare = lambda: 95.0  # type: ignore[method-assign]
+    study = open_study(tmp_path / "s.db")
+    work_on(study, tmp_path, rows=rows, limit=100.0).run()
+    assert len(rows.trained) == 1, "no other trial fits before 95 s of answers"
+
+
 def test_without_a_limit_nothing_is_bounded() -> None:
     times = Times(None, 0.0)
     assert times.of_default(alone=False) is None

@@ -173,6 +173,18 @@ def join_key(parts: Iterable[str]) -> str:
     return ".".join(f'"{part}"' if re.search(r"""[.=\\"']""", part) else part for part in parts)
 
 
+def is_given(config: Config, key: str) -> bool:
+    """Whether the user set this key: presets set some, too."""
+    section: Any = config
+    preset: Any = PRESETS[config.preset]
+    for part in split_key(key):
+        if part not in section.model_fields_set:
+            return False
+        section = getattr(section, part)
+        preset = preset.get(part) if isinstance(preset, dict) else None
+    return section != preset
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``over`` laid on ``base``, sections merged key by key."""
     result = dict(base)

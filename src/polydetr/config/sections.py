@@ -247,7 +247,7 @@ class TrainingConfig(_Section):
     few_rows: bool | None = Field(
         default=None,
         description="classify by what suits few rows: cross-validation, contrastive pairs, a regression; null: with up "
-        "to 64 rows per class, or 400 in all, where there is a pretrained backbone, unless epochs are named",
+        "to 64 rows per class, or 400 in all, over a pretrained backbone without a table, unless epochs are named",
     )
     patience: int = Field(
         default=3, ge=0, le=1_000_000, description="evaluations without progress before it stops; 0 = never"

@@ -46,7 +46,8 @@ def regression_report(gold: ArrayLike, predicted: ArrayLike) -> RegressionReport
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise InputError(f"{name} row {row + 1} is {values[row]}; regression scores need finite numbers.")
     error = y - y_hat
-    rest, spread = (error**2).sum(), ((y - y.mean()) ** 2).sum()
+    # Where y does not vary, its mean may still be a rounding error away from it.
+    rest, spread = (error**2).sum(), ((y - y.mean()) ** 2).sum() if np.ptp(y) else 0.0
     return RegressionReport(
         rmse=float(np.sqrt((error**2).mean())),
         mae=float(np.abs(error).mean()),

@@ -62,7 +62,7 @@ class RegressionTask(Task):
         if not present:
             raise self.missing_everywhere("the numbers")
         self.mean, self.std = float(np.mean(present)), float(np.std(present))
-        if self.std == 0:
+        if max(present) == min(present) or self.std == 0:  # the mean of equal tenths may be next to them
             raise SchemaError(
                 f"target {self.target!r} is {self.mean:g} in all {len(present)} training rows: nothing to learn"
             )
@@ -152,7 +152,7 @@ class RegressionTask(Task):
 
     def baseline(self, golds: Sequence[Any]) -> Baseline | None:
         """Of the rows' mean: its RMSE is their standard deviation."""
-        deviation = float(np.std(golds))
+        deviation = float(np.std(golds)) if np.ptp(golds) else 0.0
         return Baseline("rmse", deviation, float(np.mean(golds)), lower_is_better=True) if deviation else None
 
     def answer_of(self, reading: Reading, choice: Any, *, counterpart: Counterpart) -> Answer:

@@ -1,9 +1,10 @@
-"""What a careful colleague would say of a run that has ended: whether it was long enough."""
+"""How long a run may become, and what a careful colleague would say of one that has ended: whether that was enough."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from polydetr.config.sections import Config
 from polydetr.errors import quoted
 from polydetr.tasks.base import Task
 from polydetr.tasks.capabilities import CountsSteps
@@ -15,6 +16,13 @@ STEPS_FOR_WORDS = 100
 """Likewise of a model that marks words. Both are bounds of experience, set low: whoever is below has stopped early."""
 STEPS_BY_ITSELF = 600
 """After so many steps a run that ends while it improves is a choice, not a slip."""
+
+
+def length_of(config: Config) -> str:
+    """How long the run may become, and how to have another length."""
+    limit = f", {config.time_limit:g} s at most" if config.time_limit else ""
+    how = "--preset fast, balanced or best; --time-limit 10m"
+    return f"preset {config.preset!r}: up to {config.epochs:g} epoch{'s' * (config.epochs != 1)}{limit} ({how})"
 
 
 def short_run(

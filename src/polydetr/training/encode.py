@@ -294,9 +294,13 @@ def _target_files(task: NamesFiles, records: Sequence[Record]) -> str:
 
 
 def encoding_key(engine: Engine, records: Sequence[Record], config: Config, data_hash: str) -> str:
-    """The same for runs whose rows are encoded to the same tokens and targets."""
+    """The same for runs whose rows are encoded to the same tokens and targets, and lie at the same places, which the
+    account of them names.
+    """
+    places = repr([tuple(getattr(record.location, part) for part in _PLACE) for record in records])
     state = {
         "data": data_hash,
+        "places": hashlib.sha256(places.encode(errors="surrogatepass")).hexdigest(),
         "modalities": {n: m.state() for n, m in engine.encoder.modalities.items()},
         "tasks": {t: task.state() for t, task in engine.tasks.items()},
         "context": engine.encoder.context,

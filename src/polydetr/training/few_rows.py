@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import Tensor
 from polydetr.config.sections import Config
 from polydetr.core.documents import EncodedDocument
 from polydetr.core.examples import Example
+from polydetr.errors import ConfigError, quoted
 from polydetr.heads.classification import ClassificationHead
 from polydetr.model.build import Assembly
 from polydetr.tasks.classification import ClassificationTask
@@ -70,22 +71,36 @@ _MOST_LABELS = 100_000
 
 
 def has_few_rows(config: Config, assembly: Assembly, splits: Splits) -> bool:
-    """Whether the run is one for this module: a single target of classes over a pretrained backbone, with 2 to
-    ``MOST_PER_CLASS`` rows per class on average or ``MOST_ROWS`` in all, and settings that leave the way of training
-    open (``training.few_rows``).
+    """Whether the run is one for this module: a single target of classes over a pretrained backbone, with few rows
+    (``are_few``) that are not beside a table's, whose additive model learns more of them than a regression on pooled
+    vectors, and settings that leave the way of training open (``training.few_rows``).
+
+    Raises:
+        ConfigError: ``training.few_rows`` is wanted beside groups that are to be kept together.
     """
     settings, tasks = config.training, list(assembly.engine.tasks.values())
     if len(tasks) != 1 or not isinstance(tasks[0], ClassificationTask):
         return False
     if not any(m.is_pretrained for m in assembly.engine.encoder.modalities.values()):
         return False
+    if settings.few_rows and config.group is not None:
+        raise ConfigError(
+            f"training.few_rows = true beside group = {quoted(config.group)}: its folds would part rows of one group, "
+            "which then answer for one another.",
+            hint="Leave out one of the two: without training.few_rows whole groups are held out.",
+        )
     if settings.few_rows is not None:
         return settings.few_rows
-    if settings.freeze_backbones or settings.lora.rank or settings.devices > 1 or config.group is not None:
+    stays = settings.freeze_backbones or settings.freeze_layers or settings.lora.rank
+    if stays or settings.devices > 1 or config.group is not None or tasks[0].target in assembly.model.additive:
         return False
-    rows, classes = len(splits.given), len(tasks[0].labels)
     says_epochs = config.steps is None  # a preset has both; whoever names epochs gets these
-    return not says_epochs and 2 * classes <= rows <= max(MOST_ROWS, MOST_PER_CLASS * classes)
+    return not says_epochs and are_few(len(splits.given), len(tasks[0].labels))
+
+
+def are_few(rows: int, classes: int) -> bool:
+    """2 to ``MOST_PER_CLASS`` rows per class on average, or ``MOST_ROWS`` in all."""
+    return 2 * classes <= rows <= max(MOST_ROWS, MOST_PER_CLASS * classes)
 
 
 def seconds_for(rows: int, classes: int) -> float:
@@ -129,8 +144,9 @@ class _Training:
         self.head, self.pretrained, self.seed, self.watch = head, pretrained, seed, watch
         self.clock, self.display = watch.clock, watch.display
         self.all = [list(document.examples) for document in documents]
-        # A row's windows have one label; the mean of their logits is the logit of their mean.
-        self.known, self.labels = labels_of(head, self.target, [windows[0] for windows in self.all])
+        # A row's windows have one label; the mean of their logits is the logit of their mean. The first stands for all.
+        first = [replace(windows[0], weight=1.0) for windows in self.all]
+        self.known, self.labels = labels_of(head, self.target, first)
         self.rows = [self.all[i] for i in self.known]
         self.more = [list(document.examples) for document in unlabelled]
         self.names = class_names(assembly, self.target)

@@ -14,7 +14,7 @@ from polydetr.errors import Interrupted
 from polydetr.training.callbacks import Display, StepInfo
 from polydetr.training.checkpoint import Checkpoints, Progress
 from polydetr.training.contrastive import Step
-from polydetr.training.linear_head import Features
+from polydetr.training.linear_head import Array, Features
 from polydetr.training.loop import CHECKPOINT_SECONDS
 from polydetr.training.signals import StopRequest
 
@@ -57,7 +57,7 @@ class Watch:
     """Display, clock, and the checkpoint of the folds that are done, from which a run that was stopped goes on.
 
     header: kept with the checkpoint; ``header["fingerprint"]`` identifies the run. resume: whether to begin with
-    ``kept`` and ``folds`` (into how many the rows are dealt) of an earlier call.
+    ``kept`` and ``folds`` (into how many the rows are dealt) of an earlier call, or to have what ``ended`` it.
     """
 
     def __init__(
@@ -67,11 +67,12 @@ class Watch:
         self.display, self.clock, self.progress = display, clock, Progress()
         self.kept: Tried = {}
         self.folds: int | None = None
+        self.logits: Array | None = None
         self._stop, self._checkpoints, self._header = stop, checkpoints, dict(header)
         if resume:
-            self.folds = checkpoints.header()["folds"]
-            self.progress, _, tensors = checkpoints.load_last(self._header["fingerprint"])
-            self.kept = _features(tensors)
+            self.progress, ended, tensors = checkpoints.load_last(self._header["fingerprint"])
+            self.folds, self.kept = checkpoints.header()["folds"], _features(tensors)
+            self.logits = ended["logits"].numpy() if self.progress.finished else None
         self._done = replace(self.progress)
         self._started = self._saved = time.monotonic()
         self._started -= self.progress.seconds
@@ -110,6 +111,14 @@ class Watch:
         if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
             self._save()
 
+    def ended(self, logits: Array, epochs: int) -> None:
+        """Keeps that the training is over, and the ``logits`` that measure it (``FewRows``): whoever resumes from here
+        has but to measure and to save.
+        """
+        self.logits, state = logits, self.progress
+        state.epoch, state.seconds, state.finished = epochs, self.seconds, True
+        self._write(state, {"logits": torch.from_numpy(logits)}, {})
+
     def interrupted(self) -> Interrupted:
         """What to raise of a run that was stopped, whose folds are kept."""
         if not self.kept:
@@ -123,10 +132,11 @@ class Watch:
 
     def _save(self) -> None:
         # Evaluations are told again: they take no time once the folds are done.
-        progress = replace(self._done, history=[])
-        header = {**self._header, "folds": self.folds}
-        self._checkpoints.save_last(progress, {}, _tensors(self.kept), header=header)
+        self._write(replace(self._done, history=[]), {}, _tensors(self.kept))
         self._saved = time.monotonic()
+
+    def _write(self, progress: Progress, ended: Mapping[str, Tensor], kept: Mapping[str, Tensor]) -> None:
+        self._checkpoints.save_last(progress, ended, kept, header={**self._header, "folds": self.folds})
 
 
 def _tensors(tried: Mapping[int, Sequence[Features]]) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from polydetr.training.adapters import add_adapters
 from polydetr.training.beginning import begin
 from polydetr.training.budget import Budget
 from polydetr.training.callbacks import Display
-from polydetr.training.cautions import short_run
+from polydetr.training.cautions import length_of, short_run
 from polydetr.training.checkpoint import Checkpoints, Progress, frozen_digest
 from polydetr.training.devices import Devices, open_devices
 from polydetr.training.encode import (
@@ -144,6 +144,8 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
             "(training.freeze_backbones: false tunes them)"
         )
     if not few:
+        if run.hooks.plans:
+            display.note(length_of(run.config))
         run, assembly, plan = _planned(run, splits, assembly)
     config, engine = run.config, assembly.engine
     if config.training.few_rows and not few:
@@ -162,7 +164,7 @@ def _fit(run: Run, splits: Splits, *, resume: bool) -> Trained:
         in_time = encoded_in_time(run.budget, plan) if run.budget is not None else None
         encode = functools.partial(encode_rows, in_time=in_time)
     encoded = devices.first_then_all(lambda: encode(engine, splits, config, data_hash, notify=run.notify))
-    check_metrics(engine, encoded.valid)
+    check_metrics(engine, encoded.valid.choosing)
     if few:  # they were read twice
         places = ("file", "row", "line", "reason")
         splits.rejected[:] = {tuple(e.get(p) for p in places): e for e in splits.rejected}.values()

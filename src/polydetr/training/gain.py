@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from polydetr.core.predictions import RowResult
 from polydetr.core.studies import Gain
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import golds_with_vectors
+from polydetr.inference.folder import read_manifest
 from polydetr.inference.load import load_engine
 from polydetr.training.bootstrap import evaluations_of, gain_between, resampled_scores
 from polydetr.training.encode import MeasuredRows, encode_measured_rows
@@ -21,13 +23,15 @@ from polydetr.training.objective import score_of
 from polydetr.training.trials import JUDGED, REPORT, SharedRows
 
 
-def gain(default: Path, best: Path, rows: SharedRows) -> Gain | None:
+def gain(default: Path, best: Path, rows: SharedRows, *, until: float = float("inf")) -> Gain | None:
     """The gain of the model in the folder ``best`` over that in ``default``, both of trials of these rows: a paired
     bootstrap of the score over rows that chose nothing. These are the validation rows that calibrate
     (``MeasuredRows.calibrating``); those withheld from all trials (``SharedRows.withheld``); or, where trials are
-    cross-validated, the half of the answers that is no part of the score. The same models and rows give the same.
+    cross-validated, the half of the answers that is no part of the score. The same models and rows give the same,
+    unless the bootstrap takes until the time ``until``, by ``time.monotonic``, from which on fewer draws have to do.
 
-    None where there are no such rows: the validation rows are so few that all of them choose the weights.
+    None where there are no such rows: the validation rows are so few that all of them choose the weights, or one of
+    the models has learned from them (``few_rows``) and the other has not.
 
     Raises:
         ModelFolderError: a folder cannot be loaded. RowError, SchemaError: a row cannot be read, or none has a label.
@@ -39,6 +43,8 @@ def gain(default: Path, best: Path, rows: SharedRows) -> Gain | None:
         scores = [np.array(one["resampled"][:count], dtype=float) for one in (before, after)]
         rows_judged, difference = min(before["rows"], after["rows"]), after["score"] - before["score"]
         return gain_between(*scores, difference=difference, rows=rows_judged)
+    if any(read_manifest(folder)["training"].get("cross_validated") for folder in (default, best)):
+        return None
     sides = [_Side.of(folder, rows) for folder in (default, best)]
     common = sides[0].answers.keys() & sides[1].answers.keys()
     # The rows of one document, as the default reads it, are drawn together.
@@ -48,8 +54,12 @@ def gain(default: Path, best: Path, rows: SharedRows) -> Gain | None:
     answered = [[[side.answers[key] for key in document] for document in documents] for side in sides]
     tasks = [side.engine.tasks for side in sides]
     whole = [score_of(t, evaluations_of(t, one)) for t, one in zip(tasks, answered, strict=True)]
-    drawn = [resampled_scores(t, one, seed=rows.config.seed) for t, one in zip(tasks, answered, strict=True)]
-    return gain_between(*drawn, difference=whole[1] - whole[0], rows=sum(map(len, documents)))
+    drawn = []
+    for number, (t, one) in enumerate(zip(tasks, answered, strict=True)):
+        now = time.monotonic()
+        drawn.append(resampled_scores(t, one, seed=rows.config.seed, until=now + (until - now) / (2 - number)))
+    count = min(map(len, drawn))
+    return gain_between(*(d[:count] for d in drawn), difference=whole[1] - whole[0], rows=sum(map(len, documents)))
 
 
 @dataclass(frozen=True)

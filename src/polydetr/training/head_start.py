@@ -55,13 +55,14 @@ def start_heads(
     numbers = np.random.default_rng(seed).permutation(len(rows))[: min(most or MOST_ROWS, MOST_ROWS)]
     examples = [rows[int(i)] for i in numbers]
     features = pooled_features(assembly.runner, examples)
+    row_of = _rows_of(rows.weights if isinstance(rows, ExampleStore) else [e.weight for e in rows])[numbers]
     started = False
     for target, head in heads.items():
         known, labels = labels_of(head, target, examples)
         classes = np.flatnonzero(labels.y.any(0))  # others would be pushed away without end
-        if len(known) < 2 or (len(classes) < 2 and not head.multi_label):
+        if len(set(row_of[known])) < 2 or (len(classes) < 2 and not head.multi_label):
             continue
-        fitted = _fitted(features[known], _of_classes(labels, classes), seed=seed, quick=quick)
+        fitted = _fitted(features[known], _of_classes(labels, classes), row_of[known], seed=seed, quick=quick)
         set_head(head, fitted, classes)
         started = True
         accuracy = float(_of_classes(labels, classes).right(fitted.logits(features[known])).mean())
@@ -86,9 +87,19 @@ def heads_to_start(assembly: Assembly) -> dict[str, ClassificationHead]:
     return heads
 
 
-def _fitted(features: Array, labels: Labels, *, seed: int, quick: bool) -> LinearHead:
+def _rows_of(weights: Sequence[float] | np.ndarray) -> np.ndarray:
+    """(windows,) the number of each one's row: a row's windows follow one another and weigh 1 together."""
+    exact = 1 / np.round(1 / np.asarray(weights, dtype=np.float64))  # a third is none in float32
+    return (np.cumsum(exact) - exact / 2).astype(np.int64)
+
+
+def _fitted(features: Array, labels: Labels, row_of: np.ndarray, *, seed: int, quick: bool) -> LinearHead:
+    """row_of: the rows that the features are windows of, which are dealt into folds whole."""
     many = quick or len(labels) >= _FEW
-    folds = stratified_folds(labels, seed=seed)
+    number: dict[int, int] = {}
+    place_of = np.array([number.setdefault(int(row), len(number)) for row in row_of])
+    first = np.unique(place_of, return_index=True)[1]
+    folds = stratified_folds(labels.of(first), seed=seed)[place_of]
     if many:  # the rows of fold 0 alone are held out
         train, held = np.flatnonzero(folds > 0), np.flatnonzero(folds == 0)
         heads = [fit_logistic(features[train], labels.of(train), strength=c, tolerance=1e-4) for c in _COARSE]

@@ -83,7 +83,7 @@ def sample(
     prepare(some)
     pace = (time.monotonic() - began) / len(some)
     share = PREPARING_SHARE * budget.limit
-    count = budget.choose(f"sampled {name}", max(_PILOT, int(share / max(pace, 1e-9))))
+    count = budget.choose(f"sampled {name}", max(_PILOT, int(min(len(records), share / max(pace, 1e-9)))))
     if count >= len(records):
         return records
     notify(f"time limit: a sample of {count:,} of {len(records):,} {name} rows is used")
@@ -211,10 +211,11 @@ def _paces(config: Config, splits: Splits, assembly: Assembly, budget: Budget, *
 
 def few_in_time(config: Config, splits: Splits, assembly: Assembly, budget: Budget, *, notify: Notify) -> bool:
     """Whether a run on few rows (``few_rows``) has the time to read all of them, to compute their features and to
-    choose a regression on these; the splits then keep the rows that can be measured in time.
+    choose a regression on these; the splits then keep the rows that can be measured in time, and the unlabelled ones
+    that can be read.
     """
     paces = _paces(config, splits, assembly, budget, notify=notify)
-    if paces is None or "few" in budget.kept:
+    if paces is None:
         return bool(budget.choose("few", True))
     rows, left = len(splits.given), budget.left()
     classes = max(
@@ -226,11 +227,15 @@ def few_in_time(config: Config, splits: Splits, assembly: Assembly, budget: Budg
     budget.pace = paces.answer
 
     def fewer(records: list[Record], name: str, each: float) -> list[Record]:
-        count = max(LEAST_MEASURED, int(MEASURED_SHARE * left / max(paces.encode + each, 1e-9)))
+        most = max(LEAST_MEASURED, int(MEASURED_SHARE * left / max(paces.encode + each, 1e-9)))
+        count = budget.choose(f"few {name}", most)
         if count < len(records):
-            notify(f"time limit: {count:,} of {len(records):,} {name} rows are measured")
+            verb = "used" if name == "unlabelled" else "measured"
+            notify(f"time limit: {count:,} of {len(records):,} {name} rows are {verb}")
         return chosen(records, count, by=None, seed=config.seed)
 
+    if splits.unlabelled:  # which are read, answered once at least, and may be left aside
+        splits.unlabelled = fewer(splits.unlabelled, "unlabelled", paces.answer)
     if splits.test:
         splits.test = fewer(splits.test, "test", paces.answer)
     if not splits.is_held_out:

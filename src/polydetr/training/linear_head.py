@@ -37,11 +37,6 @@ class Labels:
     weights: Array
     balance: Array | None = None
 
-    @staticmethod
-    def of_classes(numbers: NDArray[np.integer], count: int) -> Labels:
-        """One class number per row, out of ``count``."""
-        return Labels(np.eye(count)[numbers], several=False, weights=np.ones(len(numbers)))
-
     def __len__(self) -> int:
         return len(self.y)
 

@@ -6,6 +6,7 @@ modality by name.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from polydetr.training.callbacks import Display, Pruned, StepInfo
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
 from polydetr.training.encode import MeasuredRows
-from polydetr.training.objective import ValidScore, total_loss, validate
+from polydetr.training.objective import UNSCORED, ValidScore, rank_of, total_loss, validate
 from polydetr.training.optimizer import MasterAdamW, learning_rate_factor
 from polydetr.training.pacing import EVALUATIONS, PATIENCE, Pace, pace
 from polydetr.training.perturb import TOKEN_GROUPS, augmented, hide_modalities, mix_examples
@@ -322,13 +323,15 @@ class Loop:
         self._evaluated = state.seconds + took
         state.loss_sum, state.loss_count = 0.0, 0
         state.history.append(entry)
-        score, loss = entry["score"], entry["valid_loss"]
-        # Few validation rows soon reach the same score: of equal scores the lower loss is the better model.
-        if self._beats_start(entry) and (state.best is None or (score, -loss) > (state.best, -state.best_loss)):
-            state.best, state.best_loss, state.best_step, state.stale = score, loss, state.step, 0
+        rank = rank_of(entry)
+        if self._beats_start(entry) and (state.best is None or rank > (state.best, -state.best_loss)):
+            state.best, state.best_loss, state.best_step, state.stale = rank[0], -rank[1], state.step, 0
             self.checkpoints.save_best(self._learned())
         else:
             state.stale += 1
+        if rank[0] == -math.inf and all(math.isfinite(one["score"]) for one in state.history[:-1]):
+            for display in self.displays:
+                display.note(UNSCORED)
         # Boxes become exact at the end, when the steps are small: no evaluation before shows when to stop.
         patience = 0 if self._counts_steps else self.config.training.patience
         patience = max(patience, PATIENCE) if patience and self._pace.steps else patience
@@ -348,9 +351,10 @@ class Loop:
         rests on few weights, so that a little luck on few rows is no reason to leave it.
         """
         start = self.state.history[0]
-        if not self.start_stands:
+        if not self.start_stands or start is entry or start["step"] > 0:
             return True
-        return start["step"] > 0 or (entry["score"] >= start["score"] and entry["valid_loss"] <= start["valid_loss"])
+        # Nothing is worse than what is not a number, nor the other way round.
+        return not (entry["score"] < start["score"] or entry["valid_loss"] > start["valid_loss"])
 
     def _affordable(self, valid: MeasuredRows) -> MeasuredRows:
         """The rows, or under a time limit every so many of them where answering has become slow: scores of other rows

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,11 @@ from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
 from polydetr.tasks.base import Task
 from polydetr.training.encode import MeasuredRows, measure
+
+UNSCORED = (
+    "the validation rows that choose the weights have no score, as none of them has what it measures: the lowest loss "
+    "on them chooses"
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,14 @@ def score_of(tasks: Mapping[str, Task], evaluations: Mapping[str, Evaluation]) -
         value = float(evaluation.metrics.get(name, float("nan")))
         values.append(-value if less else value)
     return sum(values) / len(values)
+
+
+def rank_of(entry: Mapping[str, Any]) -> tuple[float, float]:
+    """Of an evaluation, as the history keeps it, what is compared: the higher, the better. Few validation rows soon
+    reach the same score: of equal scores the lower loss is the better model. What is not a number is worse than any.
+    """
+    score, less = float(entry["score"]), -float(entry["valid_loss"])
+    return (score if math.isfinite(score) else -math.inf, less if math.isfinite(less) else -math.inf)
 
 
 def score_name(tasks: Mapping[str, Task]) -> str:

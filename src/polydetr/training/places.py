@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,19 +27,28 @@ def place_of_run(rows: str | None, *, resume: bool) -> Path:
     Raises:
         OutputError: none of the runs on that file was stopped.
     """
-    stem = Path(rows).name.partition(".")[0] if rows else ""
-    name = next(iter(file_names([stem]).values())) or "model"
     if resume:
-        stopped = [p for p in RUNS.glob(f"{name}-*.checkpoint") if (p / LAST).exists()]
+        stopped = [p for p in runs_on(rows, ".checkpoint") if (p / LAST).exists()]
         if not stopped:
             raise OutputError(
                 f"no run on {rows!r} was stopped in {str(RUNS)!r}: there is nothing to resume.",
                 hint="Name the model folder of the run, --out FOLDER, or leave out --resume.",
             )
         return max(stopped, key=lambda p: (p / LAST).stat().st_mtime).with_suffix("")
-    dated = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    dated = f"{_name(rows)}-{time.strftime('%Y%m%d-%H%M%S')}"
     names = (dated if i == 1 else f"{dated}-{i}" for i in count(1))
     return next(p for n in names if not os.path.lexists(p := RUNS / n))
+
+
+def runs_on(rows: str | None, ending: str) -> list[Path]:
+    """What runs on the file ``rows`` left in runs/ under their own names, runs/NAME-DATE, and this ending."""
+    own = re.compile(rf"{re.escape(_name(rows))}-\d{{8}}-\d{{6}}(-\d+)?{re.escape(ending)}")
+    return [path for path in RUNS.glob(f"*{ending}") if own.fullmatch(path.name)]
+
+
+def _name(rows: str | None) -> str:
+    stem = Path(rows).name.partition(".")[0] if rows else ""
+    return next(iter(file_names([stem]).values())) or "model"
 
 
 @contextmanager

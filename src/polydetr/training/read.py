@@ -102,7 +102,12 @@ def read_splits(
         return with_their_lists(_sampled(found, name, config, schema, budget, display))
 
     unlabelled = unlabelled if unlabelled is not None else config.unlabelled
-    inputs_alone = replace(known, targets=())
+    inputs_alone, without_labels = replace(known, targets=()), list[Record]()
+    if unlabelled is not None:
+        without_labels = _in_time(
+            lambda leaps: read(unlabelled, inputs_alone, TRAIN_PARTS, leaps), "unlabelled", budget, display,
+            seed=config.seed,
+        )  # fmt: skip
     parts = {"train": rows}
     parts["valid"] = held_out if held_out is not None else measured(valid, VALID_PARTS, "validation")
     if test is not None:
@@ -117,7 +122,7 @@ def read_splits(
         parts.get("test"),
         [r.to_dict() for r in report.rejected],
         is_held_out=held_out is not None,
-        unlabelled=list(read(unlabelled, inputs_alone, TRAIN_PARTS)) if unlabelled is not None else [],
+        unlabelled=without_labels,
     )
     with header_explained(report):
         if held_out is None:
@@ -194,7 +199,4 @@ def _messages(config: Config, schema: Schema, splits: Splits, *, is_held_out: bo
         )
     counts = f"{len(splits.train):,} training and {len(splits.valid):,} validation rows"
     lines.append(f"{counts}, the latter held out of the training rows, as none were given" if is_held_out else counts)
-    limit = f", {config.time_limit:g} s at most" if config.time_limit else ""
-    how = "--preset fast, balanced or best; --time-limit 10m"
-    lines.append(f"preset {config.preset!r}: up to {config.epochs:g} epoch{'s' * (config.epochs != 1)}{limit} ({how})")
     return lines

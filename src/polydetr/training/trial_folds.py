@@ -24,7 +24,7 @@ from polydetr.tasks.base import Task
 from polydetr.tasks.classification import ClassificationTask
 from polydetr.training.bootstrap import evaluations_of, resampled_scores
 from polydetr.training.encode import MeasuredRows, Splits
-from polydetr.training.few_rows import MOST_PER_CLASS
+from polydetr.training.few_rows import are_few
 from polydetr.training.objective import score_of
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ def make_folds(config: Config, schema: Schema, splits: Splits, tasks: Mapping[st
     """
     rows = splits.given
     classes = [len(task.labels) for task in tasks.values() if isinstance(task, ClassificationTask)]
-    few = len(rows) < FEW or (len(tasks) == len(classes) == 1 and len(rows) <= MOST_PER_CLASS * classes[0])
+    few = len(rows) < FEW or (len(tasks) == len(classes) == 1 and are_few(len(rows), classes[0]))
     if not splits.is_held_out or not few:
         return []
     folds: list[Fold] = []

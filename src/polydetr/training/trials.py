@@ -15,6 +15,7 @@ import gc
 import math
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -51,6 +52,8 @@ REPORT, JUDGED = "reports/cross_validation.json", "judged"
 """Where the model folder of a trial that was cross-validated says so, and the key of the answers that chose nothing."""
 LEAST_SECONDS = 1.0
 """That a training is given however little is left: some steps come of it."""
+_TIMED = 50
+"""Rows that show how long answering takes."""
 Asked = Callable[[Mapping[str, Any]], bool]
 
 
@@ -86,6 +89,7 @@ class SharedRows:
         )
         self.folds: Sequence[Fold] = [] if among_all else make_folds(config, schema, splits, self._tasks)
         self._best = float("-inf")
+        self._answering = 0.0
         if self.folds:
             notify(
                 f"{len(splits.given)} rows are few: a trial's score is cross-validated over {len(self.folds)} folds, "
@@ -121,6 +125,22 @@ class SharedRows:
         """Whether no trial before had a higher score; remembers it."""
         best, self._best = self._best, max(self._best, score)
         return score > best
+
+    def seconds_to_compare(self) -> float:
+        """About how long two models answer the validation rows, and one those of the test, in the pace of a trial that
+        had a time limit; 0 before there was one.
+        """
+        count = (0 if self.folds else 2 * len(self.splits.valid)) + len(self.splits.test or ())
+        return self._answering * count
+
+    def time_answers(self, engine: Engine, rows: MeasuredRows) -> None:
+        """Measures that pace, once, on a few of the rows: encoding and answering them."""
+        if self._answering or rows.is_unseen:  # these are not answered by the model itself
+            return
+        some = rows.records[:_TIMED]
+        began = time.monotonic()
+        deque(engine.answered(engine.encode(some)), maxlen=0)
+        self._answering = (time.monotonic() - began) / len(some)
 
     def of_a_trial(self) -> Splits:
         """The rows as a trial gets them, to change as it likes: without those of the test, and what is withheld."""
@@ -174,7 +194,7 @@ class _Trial:
         folds = self.rows.folds
         trained = self._fit(
             self.rows.of_a_trial(), Both(self.display, trackers), runs=1 + len(folds),
-            on_evaluation=(lambda entry: False) if folds else self._goes_wrong, measured=self.answers.add_unseen,
+            on_evaluation=(lambda entry: False) if folds else self._goes_wrong, measured=self._measured,
         )  # fmt: skip
         tasks, unseen = trained.assembly.engine.tasks, bool(self.answers.documents)
         for number, fold in enumerate([] if unseen else folds):
@@ -232,6 +252,11 @@ class _Trial:
         trained = self._fit(fold.splits(), Display(), runs=runs, on_evaluation=lambda entry: False, encode=encode)
         for rows in held:
             self.answers.add(trained.assembly.engine, rows)
+
+    def _measured(self, engine: Engine, rows: MeasuredRows) -> None:
+        self.answers.add_unseen(engine, rows)
+        if self.seconds is not None:
+            self.rows.time_answers(engine, rows)
 
     def _goes_wrong(self, entry: Mapping[str, Any]) -> bool:
         self.entries.append(entry)

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
-from polydetr.config.loading import PRESETS, split_key
 from polydetr.config.sections import Config
 from polydetr.core.plugs import MODALITIES
 from polydetr.errors import ConfigError
@@ -54,18 +53,6 @@ def default_space(
             hint="Write search: with the keys to vary, or leave out settings.",
         )
     return Space(in_order(kept)[0], config)
-
-
-def is_given(config: Config, key: str) -> bool:
-    """Whether the user set this key: presets set some, too."""
-    section: Any = config
-    preset: Any = PRESETS[config.preset]
-    for part in split_key(key):
-        if part not in section.model_fields_set:
-            return False
-        section = getattr(section, part)
-        preset = preset.get(part) if isinstance(preset, dict) else None
-    return section != preset
 
 
 def _proposed(

@@ -12,7 +12,7 @@ from polydetr.core.files import file_names, make_folder
 from polydetr.errors import ConfigError, OutputError, SaveError
 from polydetr.inference.folder import MANIFEST
 from polydetr.model.folder import check_replaceable
-from polydetr.training.places import RUNS, check_told, place_of_run
+from polydetr.training.places import RUNS, check_told, place_of_run, runs_on
 
 DATABASE = "study.db"
 
@@ -95,9 +95,7 @@ class Place:
 def _in_runs(rows: str | None, resume: bool) -> Path:
     if not resume:
         return place_of_run(rows, resume=False)
-    stem = Path(rows).name.partition(".")[0] if rows else ""
-    name = next(iter(file_names([stem]).values())) or "model"
-    found = list(RUNS.glob(f"{name}-*.study/{DATABASE}"))
+    found = [path for study in runs_on(rows, ".study") if (path := study / DATABASE).exists()]
     if not found:
         raise OutputError(
             f"there is no study on {rows!r} in {str(RUNS)!r}: there is nothing to resume.",

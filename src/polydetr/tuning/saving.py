@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -23,14 +25,20 @@ from polydetr.model.folder import copy_reports, save_folder
 from polydetr.model.runner import TorchRunner
 from polydetr.reports.evaluation import write_evaluations
 from polydetr.training.encode import encode_measured_rows, measure
+from polydetr.training.limited import chosen
+from polydetr.training.plan import LEAST_MEASURED
 from polydetr.training.trials import SharedRows
 
 TUNING = "tuning"
 """The key of a model folder's description that tells of the study."""
 
 
-def save_model(record: StudyRecord, model: Path, out: Path, rows: SharedRows, *, notify: Callable[[str], None]) -> None:
-    """Saves the model in the folder ``model`` at ``out``, with what its description says of the study.
+def save_model(
+    record: StudyRecord, model: Path, out: Path, rows: SharedRows, *, notify: Callable[[str], None],
+    until: float = float("inf"),
+) -> None:  # fmt: skip
+    """Saves the model in the folder ``model`` at ``out``, with what its description says of the study. until: when the
+    test rows are to be answered, by ``time.monotonic``.
 
     Raises:
         SaveError: it cannot be written; what was there before is untouched. ModelFolderError: ``model`` cannot be read.
@@ -41,6 +49,7 @@ def save_model(record: StudyRecord, model: Path, out: Path, rows: SharedRows, *,
         return
     engine, manifest = load_engine(model)
     test = rows.splits.test if "test" not in manifest["metrics"] else None  # else it was measured where it was trained
+    test = _in_time(engine, test, rows, until=until, notify=notify) if test else None
     tested = _tested(engine, test, rows, notify=notify) if test else {}
     metrics = {"test": {target: dict(e.metrics) for target, e in tested.items()}} if tested else {}
     info = {**manifest, TUNING: told, "metrics": {**manifest["metrics"], **metrics}}
@@ -55,6 +64,22 @@ def save_model(record: StudyRecord, model: Path, out: Path, rows: SharedRows, *,
     assert isinstance(runner, TorchRunner)
     assert runner.masters is not None  # it was loaded from a folder
     save_folder(out, engine, runner.masters.tensors(), info, extra=reports)
+
+
+def _in_time(
+    engine: Engine, records: list[Record], rows: SharedRows, *, until: float, notify: Callable[[str], None]
+) -> list[Record]:
+    """As many of the rows as are answered until then, by the pace of a few."""
+    few, seed = LEAST_MEASURED, rows.config.seed
+    if until == float("inf") or len(records) <= few:
+        return records
+    began = time.monotonic()
+    deque(engine.answered(engine.encode(chosen(records, few, by=None, seed=seed), on_error="return")), maxlen=0)
+    now = time.monotonic()
+    count = max(few, int(min(len(records), few * (until - now) / max(now - began, 1e-9))))
+    if count < len(records):
+        notify(f"time limit: {count:,} of {len(records):,} test rows are measured")
+    return chosen(records, count, by=None, seed=seed)
 
 
 def _tested(

@@ -18,7 +18,7 @@ _LEAST_TAIL = 1.5
 @dataclass
 class Times:
     """limit: seconds of the whole command, which began at ``began`` by ``time.monotonic``; None where there is none.
-    refits: whether the kept settings are trained once more; measuring: seconds that the end takes beside that.
+    refits: whether the kept settings are trained once more; measuring: seconds that the end takes to answer rows.
     """
 
     limit: float | None
@@ -29,6 +29,10 @@ class Times:
     def left(self) -> float:
         """Of the limit; infinite without one."""
         return float("inf") if self.limit is None else self.limit - (time.monotonic() - self.began)
+
+    def ends(self) -> float:
+        """When the measuring ends, by ``time.monotonic``: then the model is drawn and saved."""
+        return float("inf") if self.limit is None else self.began + self.limit - 2 * REPORT_SECONDS
 
     def for_trials(self, longest: float) -> float:
         """What is left without the end: the comparison, the pictures, saving, and, where asked, one more training as

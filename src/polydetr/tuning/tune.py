@@ -7,6 +7,7 @@ validation rows that chose nothing (neither weights nor settings). Otherwise the
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polydetr.config.loading import config_error, for_tasks
+from polydetr.config.loading import config_error, for_tasks, is_given
 from polydetr.config.sections import Config
 from polydetr.core.clock import began
 from polydetr.core.databases import read_address
@@ -27,6 +28,7 @@ from polydetr.reports.tuning_page import write_study
 from polydetr.reports.tuning_words import verdict
 from polydetr.schema.spec import Schema
 from polydetr.tasks.options import read_options
+from polydetr.training.budget import Budget
 from polydetr.training.callbacks import Display
 from polydetr.training.encode import Splits
 from polydetr.training.few_rows import has_few_rows
@@ -38,7 +40,7 @@ from polydetr.training.refit import refit
 from polydetr.training.tracking import check_installed
 from polydetr.training.trial_settings import check_settings
 from polydetr.training.trials import SharedRows
-from polydetr.tuning.default_space import default_space, is_given
+from polydetr.tuning.default_space import default_space
 from polydetr.tuning.identity import identity_of
 from polydetr.tuning.metric import by_metric
 from polydetr.tuning.places import Place
@@ -93,14 +95,15 @@ def tune(
             no trial ended well.
     """
     check_call(config, wanted)
+    since = began()
     with (
         place.taken(resume=resume, overwrite=overwrite) as keep,
         closing(Studies(read_address(place.address))) as studies,
     ):
         reading = _found(studies, place, resume=resume, overwrite=overwrite, display=display)
         budget = open_budget(config, out=None, resume=False)
-        if budget is not None:
-            budget.kept = reading
+        if reading is not None:  # the rows of the study, whatever time there is now
+            budget = Budget(float("inf"), since, kept=reading)
         splits, schema = read_splits(config, **given, display=display, budget=budget)
         space = _space(config, wanted, schema, splits, display)
         rows = SharedRows(space.config, schema, splits, notify=display.note)
@@ -111,8 +114,7 @@ def tune(
         if config.track:
             where = str(tracking_folder(place.folder / "trials"))
             display.note(f"the trials are tracked by {', '.join(config.track)} in {where!r}")
-        limit, since = (None, began()) if budget is None else (budget.limit, budget.began)
-        work = Work(study, rows, wanted, Times(limit, since, wanted.refit), place.folder, display)
+        work = Work(study, rows, wanted, Times(config.time_limit, since, wanted.refit), place.folder, display)
         with _resumable(study, place):
             work.run()
             with study.ending(), reserved(place.out):
@@ -121,12 +123,12 @@ def tune(
                 model = work.model_of(record.kept)
                 if wanted.refit:
                     model = _refitted(work, record, model)
-                save_model(record, model, place.out, rows, notify=display.note)
+                save_model(record, model, place.out, rows, until=work.times.ends(), notify=display.note)
     return record
 
 
-def _found(studies: Studies, place: Place, *, resume: bool, overwrite: bool, display: Display) -> dict[str, Any]:
-    """What a time limit decided about the rows when the study was begun; {} for one that is begun now.
+def _found(studies: Studies, place: Place, *, resume: bool, overwrite: bool, display: Display) -> dict[str, Any] | None:
+    """What a time limit decided about the rows when the study was begun; None for one that is begun now.
 
     Raises:
         StudyError: there is one of this name, and it is not to be gone on with. OutputError: nor to be replaced yet.
@@ -144,7 +146,7 @@ def _found(studies: Studies, place: Place, *, resume: bool, overwrite: bool, dis
     if found is None and resume:
         display.note(f"there is no study {place.name!r} in {studies.address.shown}: it is begun")
     display.note(f"the study {place.name!r} is kept in {studies.address.shown}; go on with it by {place.how_to_resume}")
-    return found or {}
+    return found
 
 
 def _of_trials(config: Config) -> Config:
@@ -204,7 +206,10 @@ def _choose(work: Work) -> _Found:
     best = work.best_of(records)[0].number
     if best == 0 or records[0].score is None:
         return _Found(best, best, None)
-    measured = gain(work.model_of(0), work.model_of(best), work.rows)
+    # Half of what is left: the test rows are to be answered, too.
+    now = time.monotonic()
+    until = now + max(0.0, work.times.ends() - now) / 2
+    measured = gain(work.model_of(0), work.model_of(best), work.rows, until=until)
     # Where no rows are left that chose nothing, there is only the score that chose it.
     return _Found(best, best if measured is None or measured.share_better >= BETTER else 0, measured)
 

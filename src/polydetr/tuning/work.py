@@ -107,6 +107,7 @@ class Work:
             except Exception as error:
                 self._failed(taken, reason_of(error), time.monotonic() - began)
                 return
+            self.times.measuring = self.rows.seconds_to_compare()
             if result.pruned:
                 self.study.pruned(taken, result, asked.curve, reason=asked.reason)
                 self.display.note(f"trial {taken.number} was given up: {asked.reason}")
