@@ -100,9 +100,7 @@ def save_folder(
     return write_folder(folder, engine, info, fill)
 
 
-def write_folder(
-    folder: Path, engine: Engine, info: Mapping[str, Any], fill: Callable[[Path], None]
-) -> dict[str, Any]:
+def write_folder(folder: Path, engine: Engine, info: Mapping[str, Any], fill: Callable[[Path], None]) -> dict[str, Any]:
     """Writes a whole new folder beside ``folder``, then swaps the two; a failure leaves the old model as it was. Returns
     the description in the new one.
 
