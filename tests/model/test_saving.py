@@ -15,7 +15,8 @@ import pytest
 
 from polydetr import Predictor
 from polydetr.errors import ModelFolderError, OutputError, SaveError
-from polydetr.inference.folder import MANIFEST, WEIGHTS
+from polydetr.inference import load
+from polydetr.inference.folder import MANIFEST, SEAL, WEIGHTS, seal_of
 from polydetr.inference.writing import WritingWarning
 from polydetr.model.folder import reserved
 
@@ -233,6 +234,29 @@ def test_weights_overwritten_in_place_are_never_taken_for_those_in_use(model, tm
     with pytest.raises((ModelFolderError, SaveError), match="was overwritten since"):
         loaded.save(tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_folder_that_is_replaced_while_it_is_loaded_is_read_again_once(model, tmp_path, monkeypatch, times):
+    others = [Path(shutil.copytree(model, tmp_path / f"other{i}")) for i in range(times)]
+    for i, other in enumerate(others):
+        manifest = json.loads((other / MANIFEST).read_text(encoding="utf-8")) | {"created": f"later {i}"}
+        manifest[SEAL] = seal_of(manifest)
+        (other / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    read_parts = load.read_parts
+
+    def swapping(*args):
+        if others:
+            shutil.rmtree(model)
+            others.pop(0).rename(model)
+        return read_parts(*args)
+
+    monkeypatch.setattr(load, "read_parts", swapping)
+    if times == 1:
+        assert Predictor.load(model).info["created"] == "later 0"
+    else:
+        with pytest.raises(ModelFolderError, match="model' was replaced while it was loaded, twice"):
+            Predictor.load(model)
 
 
 # -- links in a model that is saved elsewhere ------------------------------------------------------------------------

@@ -141,6 +141,14 @@ def read_json(folder: Path, name: str) -> Any:
         raise ModelFolderError(f"{str(folder / name)!r} cannot be read: {error!s:.200}.", hint=COPY_AGAIN) from None
 
 
+def still_holds(folder: Path, seal: object) -> bool:
+    """Whether the model in the folder is the one of this ``seal``: another may have been saved there."""
+    try:
+        return read_json(folder, MANIFEST).get(SEAL) == seal
+    except (ModelFolderError, AttributeError):
+        return False
+
+
 def own_file(folder: Path, name: str) -> Path:
     """The place of a file of the folder, behind links within it.
 

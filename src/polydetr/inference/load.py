@@ -25,7 +25,7 @@ from polydetr.errors import (
     faults,
     quoted,
 )
-from polydetr.inference.folder import COPY_AGAIN, OPTIMIZED, read_manifest
+from polydetr.inference.folder import COPY_AGAIN, OPTIMIZED, SEAL, read_manifest, still_holds
 from polydetr.inference.optimized import AGAIN, OptimizedWarning, read_way
 from polydetr.modalities.base import Modality, Needs
 from polydetr.modalities.image import ImageModality
@@ -122,8 +122,18 @@ def load_engine(
 
     Raises:
         ConfigError: an unknown runner or precision, a limit for a model that reads no images. ModelFolderError: see
-            ``read_manifest``; or the parts do not fit.
+            ``read_manifest``; the parts do not fit; or other models were saved there meanwhile.
     """
+    for _ in range(2):
+        engine, manifest = _loaded(folder, runner, precision, max_pixels, obeys=obeys)
+        if still_holds(folder, manifest[SEAL]):
+            return engine, manifest
+    raise ModelFolderError(f"{str(folder)!r} was replaced while it was loaded, twice.", hint="Load it again.")
+
+
+def _loaded(
+    folder: Path, runner: str, precision: str, max_pixels: int | None, *, obeys: bool
+) -> tuple[Engine, dict[str, Any]]:
     if runner != "auto" and runner not in RUNNERS:  # before the folder is looked at
         runner_for({}, runner)
     manifest = read_manifest(folder)

@@ -38,8 +38,8 @@ from polydetr.inference.folder import (
     beside,
     lock_of,
     own_file,
-    read_json,
     seal_of,
+    still_holds,
 )
 from polydetr.inference.kept_rows import ROWS
 from polydetr.inference.writing import WritingWarning
@@ -268,11 +268,7 @@ def copy_reports(source: Path, target: Path, *, seal: object) -> None:
     Raises:
         ModelFolderError: one of them is no ordinary file in this folder. OSError.
     """
-    try:
-        unchanged = read_json(source, MANIFEST).get(SEAL) == seal
-    except (ModelFolderError, AttributeError):
-        unchanged = False
-    if not unchanged:
+    if not still_holds(source, seal):
         message = f"{str(source)!r} no longer holds the model: its card, reports and kept rows are not saved with it."
         warnings.warn(message, WritingWarning, stacklevel=2)
         return
