@@ -14,7 +14,7 @@ from polydetr.core import machine
 from polydetr.errors import ConfigError
 from polydetr.inference import optimize as room
 from polydetr.inference.folder import OPTIMIZED
-from polydetr.inference.optimize import Timing, optimize
+from polydetr.inference.optimize import Timing
 from polydetr.inference.optimized import FORMAT, OptimizedWarning, Way, read_way, write_way
 from polydetr.inference.proof import Change, Proof
 
@@ -186,9 +186,7 @@ def test_an_exported_model_is_measured_too(folder, tmp_path):
     pytest.importorskip("onnxruntime")
     Predictor.load(folder, precision="fp32").export(tmp_path / "onnx")
     loaded = Predictor.load(tmp_path / "onnx")
-    rows = loaded._kept_rows()
-    assert rows is not None
-    found = optimize(tmp_path / "onnx", rows)
+    found = Predictor.optimize(tmp_path / "onnx")
     assert {t.way.runner for t in found.timings} == {"onnx"}
     assert {t.way.threads for t in found.timings} == {1, 2}  # of which it has perhaps one
     assert read_way(tmp_path / "onnx", loaded.info)[0] == found.chosen

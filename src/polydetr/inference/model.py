@@ -244,7 +244,10 @@ class LoadedModel:
         known = [name for name, task in self._engine.tasks.items() if isinstance(task, HasPositive)]
         name, report = target_of(target, known, kind="embedding"), ReadReport()
         if side == "target":
-            engine, records = self._engine.of_positives(name), target_records(rows, name, reading=reading, report=report)
+            engine, records = (
+                self._engine.of_positives(name),
+                target_records(rows, name, reading=reading, report=report),
+            )
         elif side == "input":
             engine, records = self._engine.only(name), self._records(rows, reading, report=report)
         else:
@@ -335,7 +338,8 @@ class LoadedModel:
 
         engine, manifest = load_engine(Path(folder), obeys=False)
         model = cls(engine, manifest, folder=Path(folder))
-        return optimize(Path(folder), model._proving_rows(rows, reading=reading), progress=progress)
+        kept = model._proving_rows(rows, reading=reading)
+        return optimize(Path(folder), engine, manifest, kept, progress=progress)
 
     def _proving_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows:
         """``_kept_rows``, which have to be there.
