@@ -94,13 +94,16 @@ def _by_choice(
     """The runner that ``optimize`` chose for this machine; None where there is no choice, or one that does not hold,
     of which it warns.
     """
-    way, message = read_way(folder, manifest)
-    if way is not None:
+    choice, message = read_way(folder, manifest)
+    if choice is not None:
+        way = choice.way
         try:
             if way.runner != name:
                 raise ConfigError(f"the folder is not computed by {quoted(way.runner)}.")
             loaded = load_runner(precision=way.precision)
             if isinstance(loaded, SizedRunner):
+                if choice.computes_on not in (None, loaded.computes_on):
+                    raise ConfigError(f"it was measured with {choice.computes_on}, this is {loaded.computes_on}.")
                 return loaded.sized(threads=way.threads, batch_tokens=way.batch_tokens)
         except ConfigError as error:
             message = f"{str(folder / OPTIMIZED)!r} is not obeyed: {error.message} {AGAIN}"

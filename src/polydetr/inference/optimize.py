@@ -113,7 +113,8 @@ def optimize(
     timings = {timing.way: timing for timing in (*first, *second)}
     chosen = _best(second, usual).way
     every = tuple(sorted(timings.values(), key=lambda timing: -timing.times))
-    write_way(folder, manifest, chosen, [timing.to_dict() for timing in every])
+    measured = [timing.to_dict() for timing in every]
+    write_way(folder, manifest, chosen, measured, computes_on=_sized(default).computes_on)
     return Optimized(folder, usual, chosen, every, len(rows))
 
 
