@@ -18,7 +18,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,7 @@ def _check_file(folder: Path, name: str, expected: FileEntry | None, *, is_large
     """
     file = own_file(folder, name)
     if expected is None:
-        raise ModelFolderError(f"{str(folder / MANIFEST)!r} does not list {name!r}.", hint=COPY_AGAIN)
+        raise _not_listed(folder, name)
     if file.stat().st_size != expected.bytes:
         raise ModelFolderError(
             f"{str(folder / name)!r} has {file.stat().st_size} bytes, expected {expected.bytes}: truncated or changed.",
@@ -196,6 +196,17 @@ def _check_file(folder: Path, name: str, expected: FileEntry | None, *, is_large
         raise ModelFolderError(
             f"{str(folder / name)!r} is not the file that was saved (sha256 differs).", hint=COPY_AGAIN
         )
+
+
+def check_listed(folder: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises ModelFolderError where one of these files is there and was never checked, as ``manifest`` lacks it."""
+    for name in sorted(names):
+        if name not in manifest["files"] and os.path.lexists(folder / name):
+            raise _not_listed(folder, name)
+
+
+def _not_listed(folder: Path, name: str) -> ModelFolderError:
+    return ModelFolderError(f"{str(folder / MANIFEST)!r} does not list {name!r}.", hint=COPY_AGAIN)
 
 
 def beside(folder: Path, kind: str) -> Path:

@@ -25,7 +25,7 @@ from polydetr.errors import (
     faults,
     quoted,
 )
-from polydetr.inference.folder import COPY_AGAIN, OPTIMIZED, SEAL, read_manifest, still_holds
+from polydetr.inference.folder import COPY_AGAIN, OPTIMIZED, SEAL, check_listed, read_manifest, still_holds
 from polydetr.inference.optimized import AGAIN, OptimizedWarning, read_way
 from polydetr.modalities.base import Modality, Needs
 from polydetr.modalities.image import ImageModality
@@ -37,14 +37,16 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
     """The modalities and tasks of a model folder, built from its description: what encodes rows and decodes answers.
 
     Raises:
-        ModelFolderError: a task or modality of a package that is not installed. KeyError, TypeError, ValueError: the
-            description is not one of a model.
+        ModelFolderError: a task or modality of a package that is not installed, or a file that the description does not
+            list. KeyError, TypeError, ValueError: the description is not one of a model.
     """
     try:
         tasks = {target: TASKS.find(state["kind"]).from_state(state) for target, state in manifest["tasks"].items()}
         modalities: dict[str, Modality] = {}
         for name, state in _with_needs(manifest["modalities"], tasks).items():
-            modalities[name] = MODALITIES.find(name).from_state(state, folder, others=modalities)
+            kind = MODALITIES.find(name)
+            check_listed(folder, manifest, kind.files)
+            modalities[name] = kind.from_state(state, folder, others=modalities)
     except (BackboneError, ConfigError, SchemaError) as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message}", hint=error.hint) from error
     return modalities, tasks
