@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from polydetr import __version__
 from polydetr.core.files import sha256_of
 from polydetr.core.installed import pip_upgrade
-from polydetr.errors import ModelFolderError, faults
+from polydetr.errors import COPY_AGAIN, ModelFolderError, faults
 
 if TYPE_CHECKING:
     from polydetr.inference.description import FileEntry
@@ -45,7 +45,6 @@ LAST = "last.safetensors"
 """The state of a run, in the folder of its checkpoint."""
 PROGRESS = "progress.json"
 """How far it has got, beside that (``training.progress_file``)."""
-COPY_AGAIN = "Copy the whole model folder again."
 MOST_JSON = 64 << 20
 """Bytes of a file that is read whole."""
 LEFT = re.compile(r"[0-9a-f]{16}\.(?P<kind>new|old)")

@@ -27,8 +27,8 @@ from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import Record
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives, evaluate_results
-from polydetr.errors import Location, ModelFolderError
-from polydetr.inference.folder import COPY_AGAIN, own_file
+from polydetr.errors import COPY_AGAIN, Location, ModelFolderError
+from polydetr.inference.folder import own_file
 from polydetr.tasks.base import Task
 
 ROWS = "rows.safetensors"

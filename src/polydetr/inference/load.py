@@ -16,6 +16,7 @@ from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
 from polydetr.core.runner import Runner, SizedRunner
 from polydetr.engine.engine import Engine
 from polydetr.errors import (
+    COPY_AGAIN,
     BackboneError,
     ConfigError,
     ModelFolderError,
@@ -25,7 +26,7 @@ from polydetr.errors import (
     faults,
     quoted,
 )
-from polydetr.inference.folder import COPY_AGAIN, OPTIMIZED, SEAL, check_listed, read_manifest, still_holds
+from polydetr.inference.folder import OPTIMIZED, SEAL, check_listed, read_manifest, still_holds
 from polydetr.inference.optimized import AGAIN, OptimizedWarning, read_way
 from polydetr.modalities.base import Modality, Needs
 from polydetr.modalities.image import ImageModality

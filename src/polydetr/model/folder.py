@@ -25,10 +25,17 @@ from polydetr.config.sections import Config, ModelConfig
 from polydetr.core.files import json_text, make_folder, sha256_of, take_usual_rights, write_text
 from polydetr.core.lock import held
 from polydetr.engine.engine import Engine
-from polydetr.errors import BackboneError, ConfigError, ModelFolderError, OutputError, SaveError, check_choice
+from polydetr.errors import (
+    COPY_AGAIN,
+    BackboneError,
+    ConfigError,
+    ModelFolderError,
+    OutputError,
+    SaveError,
+    check_choice,
+)
 from polydetr.inference.folder import (
     CARD,
-    COPY_AGAIN,
     FORMAT_VERSION,
     LEFT,
     MANIFEST,
@@ -101,8 +108,8 @@ def save_folder(
 
 
 def write_folder(folder: Path, engine: Engine, info: Mapping[str, Any], fill: Callable[[Path], None]) -> dict[str, Any]:
-    """Writes a whole new folder beside ``folder``, then swaps the two; a failure leaves the old model as it was. Returns
-    the description in the new one.
+    """Writes a whole new folder beside ``folder``, then swaps the two; a failure leaves the old model as it was.
+    Returns the new description.
 
     fill: writes what computes the forward pass, and all that is for people; encoding and decoding are written here.
 

@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polydetr.core import plugs
 from polydetr.core.files import save_text
-from polydetr.errors import BackboneError, ModelFolderError
+from polydetr.errors import COPY_AGAIN, BackboneError, ModelFolderError
 from polydetr.specs.folders import (
-    COPY_AGAIN,
     MOST_LAYERS,
     SavedFields,
     find_backbone,
