@@ -310,12 +310,18 @@ class LoadedModel:
         model folder keeps; None where it keeps none.
 
         Raises:
-            InputError: the rows cannot be read. ModelFolderError: those of the folder cannot.
+            InputError: the rows cannot be read. ConfigError: they are too large. ModelFolderError: those of the folder
+                cannot be read.
         """
         if rows is None:
             return None if self.folder is None else read_rows(self.folder, self._engine.tasks)
-        asked = self._records(rows, reading, labels=True, split=TEST_PARTS)
-        return encoded_rows(self._engine, with_targets(asked, self._engine.tasks), skip=reading.on_error == "skip")
+        report = ReadReport()
+        asked = self._records(rows, reading, report=report, labels=True, split=TEST_PARTS)
+        records = with_targets(asked, self._engine.tasks)
+        kept = encoded_rows(self._engine, records, report, skip=reading.on_error == "skip")
+        for line in left_out(report):
+            warnings.warn(line, MeasureWarning, stacklevel=2)
+        return kept
 
     @classmethod
     def optimize(
@@ -349,7 +355,8 @@ class LoadedModel:
         """
         kept = self._kept_rows(rows, reading=reading)
         if kept is None or not kept.have_labels:
-            raise no_rows("the model folder keeps none" if kept is None and rows is None else "none has a label")
+            why = "the model folder keeps none" if rows is None else "there is none that can be read"
+            raise no_rows(why if kept is None else "none has a label")
         return kept
 
     # -- explaining ---------------------------------------------------------------------------------------------------
