@@ -122,11 +122,12 @@ def proved(engine: Engine, other: Engine, rows: KeptRows, *, max_drop: float, ho
     """
     proof = compared(engine, standard_by(engine, rows), measured_by(other, rows))
     if not proof.worst.points <= max_drop:
-        more = _above(proof.worst.points)
-        allow = f"Allow more: export --max-drop {more:g} (max_drop=), or leave" if more <= MOST_DROP else "Leave"
+        more, without = _above(proof.worst.points), "export without --int8 (int8=True)."
         raise PolydetrError(
             f"{how}: {proof.worst} on {proof.rows} rows, more than {max_drop:g} allows: nothing is written.",
-            hint=f"{allow} --int8 (int8=True) out.",
+            hint=f"Allow more: export --max-drop {more:g} (max_drop=), or {without}"
+            if more <= MOST_DROP
+            else f"No limit allows that: {without}",
         )
     return proof
 
