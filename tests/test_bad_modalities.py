@@ -289,6 +289,11 @@ def test_a_column_that_is_not_there(mixed, run, tmp_path):
     code, out, _ = run("predict", mixed.folder, path, "--lenient")
     assert code == 0
     assert "column 'colour' is missing" in json.loads(out)["warnings"]
+    for verb in ("evaluate", "explain"):
+        code, _, err = run(verb, mixed.folder, path)
+        assert code == 2
+        assert "Add the column." in err
+        assert "lenient" not in err
 
 
 def test_an_empty_cell_is_missing_whatever_the_file(mixed):

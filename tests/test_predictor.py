@@ -306,6 +306,20 @@ def test_rows_that_cannot_be_read_are_left_out_where_that_is_asked_for(films, tm
         assert text_of(films.explain_file(path, row=2)) == "another one"
 
 
+def test_a_check_counts_the_rows_that_were_not_read(films, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a fine film"}\n{broken\n{"text": 7}\n')
+    report = films.check(path, reading=ReadOptions(on_error="skip"))
+    assert report.rows == 3
+    assert ["line 3" in report.rejected[0], "line 2" in report.rejected[1]] == [True, True]
+
+
+def test_one_row_is_explained_or_refused_and_never_skipped(films):
+    for reading in (ReadOptions(), ReadOptions(on_error="skip")):
+        with pytest.raises(RowError, match="holds half a character"):
+            films.explain({"text": "\ud800"}, reading=reading)
+
+
 @pytest.mark.parametrize("text", ["a fine film " * 40, "a fine film\0", "x" * 300 + "/y", "a\n" * 3000])
 def test_a_text_where_a_file_is_expected(films, text):
     with pytest.raises(DataFileError, match=r"no such file: .*put it into a list: predict\(\[text\]\)") as caught:

@@ -211,6 +211,10 @@ class ModelFolderError(PolydetrError):
     exit_code = 2
 
 
+COPY_AGAIN = "Copy the whole model folder again."
+"""The remedy of most of them."""
+
+
 class StudyError(PolydetrError):
     """A study of settings cannot be opened, or was made for something else."""
 

@@ -243,8 +243,7 @@ class Predictor(LoadedModel):
         predictor = cls(trained.assembly.engine, trained.info, trained=trained)
         if folder is not None:
             try:
-                trained.devices.in_first(lambda: predictor.save(folder))
-                predictor._saved_in(folder)
+                predictor._saved_in(folder, trained.devices.in_first(lambda: predictor._written_to(folder)))
             except SaveError as error:
                 hint = f"{error.hint} The same call with --resume (resume=True) saves it without training again."
                 raise SaveError(error.message, hint=hint) from error
@@ -293,10 +292,7 @@ class Predictor(LoadedModel):
             SaveError: the disk is full, or the folder holds something that is not a model. ConfigError: the model is an
                 exported one, which has no weights.
         """
-        from polydetr.model.folder import save_folder
-
-        save_folder(Path(folder), self._engine, self._masters.tensors(), self._manifest, extra=self._write_reports)
-        self._saved_in(Path(folder))
+        self._saved_in(Path(folder), self._written_to(Path(folder)))
 
     def export(
         self,
@@ -372,11 +368,17 @@ class Predictor(LoadedModel):
         assert masters is not None  # it was trained, or loaded from a folder
         return masters
 
-    def _saved_in(self, folder: Path) -> None:
+    def _written_to(self, folder: Path) -> dict[str, Any]:
+        """The description in the new folder."""
+        from polydetr.model.folder import save_folder
+
+        return save_folder(folder, self._engine, self._masters.tensors(), self._manifest, extra=self._write_reports)
+
+    def _saved_in(self, folder: Path, manifest: dict[str, Any]) -> None:
         from polydetr.inference.folder import WEIGHTS
 
         self._masters.keep_in(folder / WEIGHTS)
-        self.folder = folder
+        self.folder, self._manifest = folder, manifest
 
     def _write_reports(self, folder: Path) -> None:
         if self._trained is not None:

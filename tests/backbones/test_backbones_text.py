@@ -87,6 +87,20 @@ ARCHITECTURES = {
         "transformers",
         512,
     ),
+    "mpnet": (transformers.MPNetConfig(**SIZES, pad_token_id=1), ROBERTA_WORDS, "transformers", 15),
+    "roberta-silu": (
+        transformers.RobertaConfig(**SIZES, pad_token_id=1, type_vocab_size=1, hidden_act="silu"),
+        ROBERTA_WORDS,
+        "transformers",
+        15,
+    ),
+    "ibert": (transformers.IBertConfig(**SIZES, pad_token_id=1), ROBERTA_WORDS, "transformers", 15),
+    "nystromformer": (
+        transformers.NystromformerConfig(**SIZES),
+        WORDS,
+        "transformers",
+        17,
+    ),
 }
 
 
@@ -99,6 +113,24 @@ def test_the_same_numbers_as_transformers(kind, tmp_path):
     assert (backbone.hidden_dim, backbone.num_layers, backbone.max_positions) == (24, 2, positions)
     ours, theirs, _ = ours_and_theirs(backbone, model)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "roberta-silu", "mpnet", "nystromformer", "distilbert"])
+def test_positions_and_a_second_text_change_nothing_where_the_encoder_counts_itself(kind, tmp_path):
+    config, words, _, positions = ARCHITECTURES[kind]
+    write_model(tmp_path / "m", config, words=words)
+    backbone = load_text_spec(str(tmp_path / "m"))
+    backbone.save(tmp_path)
+    encoder = encoders.build(TextSpec.from_folder(tmp_path)).eval()
+    length = min(positions, 20)
+    ids, mask = torch.arange(4, 4 + length)[None] % 9 + 4, torch.ones(1, length, dtype=torch.bool)
+    count, second = torch.arange(length)[None], (torch.arange(length) > 7).long()[None]
+    with torch.no_grad():
+        before = encoder(ids, mask)
+        torch.testing.assert_close(encoder(ids, mask, None, count), before)
+        assert encoder(ids, mask, second, count).shape == before.shape
+        if getattr(config, "type_vocab_size", 1) == 1:
+            torch.testing.assert_close(encoder(ids, mask, second, count), before)
 
 
 @pytest.mark.parametrize(("kind", "untold"), [("bert", False), ("distilbert", True)])

@@ -72,7 +72,7 @@ def test_mobilenet_reads_images(task: str, tmp_path: Path) -> None:
     check(tmp_path, rows)
 
 
-@pytest.mark.parametrize("kind", ["distilbert", "deberta", "modernbert"])
+@pytest.mark.parametrize("kind", ["distilbert", "deberta", "modernbert", "mpnet", "roberta", "roberta-silu"])
 def test_text_encoders_of_transformers(kind: str, tmp_path: Path) -> None:
     special = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
     config = {
@@ -85,6 +85,11 @@ def test_text_encoders_of_transformers(kind: str, tmp_path: Path) -> None:
             position_buckets=16,
         ),
         "modernbert": lambda: hf.ModernBertConfig(**SIZES, **special),
+        "mpnet": lambda: hf.MPNetConfig(**SIZES, max_position_embeddings=20),
+        "roberta": lambda: hf.RobertaConfig(**SIZES, max_position_embeddings=20, type_vocab_size=1),
+        "roberta-silu": lambda: hf.RobertaConfig(
+            **SIZES, max_position_embeddings=20, type_vocab_size=1, hidden_act="silu"
+        ),
     }[kind]()
     hub = tmp_path / "hub"
     hub.mkdir()
@@ -95,9 +100,10 @@ def test_text_encoders_of_transformers(kind: str, tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.save(str(hub / "tokenizer.json"))
-    rows, settings = texts(30), {"text": {"max_tokens": 16, "overlap": 4}}
-    targets = {"y": "classification", "z": "regression"}
-    save_model(rows, targets, {"text": "text"}, settings, tmp_path / "model", backbone=str(hub))
+    rows = [{**row, "title": row["text"][:9]} for row in texts(30)]
+    settings = {"text": {"max_tokens": 16, "overlap": 4}}
+    targets, inputs = {"y": "classification", "z": "regression"}, {"title": "text", "text": "text"}
+    save_model(rows, targets, inputs, settings, tmp_path / "model", backbone=str(hub))
     check(tmp_path, rows)
 
 

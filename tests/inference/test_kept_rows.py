@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from film_models import SETTINGS, Quiet, plain_rows
-from polydetr import Predictor
+from polydetr import MeasureWarning, Predictor, ReadOptions
 from polydetr.core.documents import EncodedDocument
 from polydetr.engine.engine import Engine
 from polydetr.engine.measure import encode_positives
-from polydetr.errors import ModelFolderError
+from polydetr.errors import ConfigError, ModelFolderError
+from polydetr.inference import kept_rows as room
 from polydetr.inference.folder import MANIFEST
 from polydetr.inference.kept_rows import MAX_BYTES, ROWS, KeptRows, chosen_rows, read_rows, write_rows
 from tiny_models import as_records, make_engine
@@ -138,6 +139,35 @@ def test_fit_keeps_them_and_a_copy_too(films, tmp_path):
         assert len(rows) == 12
         expected = films.evaluate(plain_rows(12, start=100))["label"]["accuracy"]
         assert rows.measured(loaded._engine)[1]["label"].metrics["accuracy"] == expected
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 100])
+def test_of_a_long_file_a_few_rows_at_equal_distances_are_encoded(films, monkeypatch, count):
+    monkeypatch.setattr(room, "MAX_ROWS", 5)
+    encoded: list[str] = []
+    encode = films._engine.encoder.encode
+    monkeypatch.setattr(
+        films._engine.encoder, "encode", lambda records, **how: (encoded.extend(records), encode(records, **how))[1]
+    )
+    kept = films._kept_rows({**row, "text": f"{i} {row['text']}"} for i, row in enumerate(plain_rows(count)))
+    assert kept is not None
+    assert len(kept) == min(count, 5)
+    numbers = [int(record.row["text"].split()[0]) for record in encoded]
+    assert len(numbers) <= 10
+    assert len(set(np.diff(numbers))) <= 1
+    assert count - numbers[-1] <= max(1, count // 4)
+
+
+def test_rows_that_are_too_large_or_cannot_be_read_are_told(films, monkeypatch):
+    rows = [*plain_rows(6), {"text": 7, "label": "negative"}]
+    with pytest.warns(MeasureWarning, match=r"^1 of the rows were left out \(first: row 7"):
+        kept = films._kept_rows(rows, reading=ReadOptions(on_error="skip"))
+    assert len(kept) == 6
+    with pytest.raises(ConfigError, match="there is none that can be read"):
+        films._proving_rows([])
+    monkeypatch.setattr(room, "READ_BYTES", 10)
+    with pytest.raises(ConfigError, match=r"rows are too large to prove anything by: the first takes .*--rows FILE"):
+        films._proving_rows(rows[:6])
 
 
 def test_a_run_may_keep_none(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 
 import pytest
@@ -14,7 +15,7 @@ from polydetr.core import machine
 from polydetr.errors import ConfigError
 from polydetr.inference import optimize as room
 from polydetr.inference.folder import OPTIMIZED
-from polydetr.inference.optimize import Timing, optimize
+from polydetr.inference.optimize import Timing
 from polydetr.inference.optimized import FORMAT, OptimizedWarning, Way, read_way, write_way
 from polydetr.inference.proof import Change, Proof
 
@@ -57,7 +58,8 @@ def way_of(model: Predictor) -> tuple[str, int, int]:
 def chosen(folder, **way: object) -> Way:
     """Writes a choice into the folder."""
     found = Way(**{"runner": "torch", "precision": "fp32", "threads": 1, "batch_tokens": 77, **way})
-    write_way(folder, Predictor.load(folder, precision="fp32").info, found, [])
+    loaded = Predictor.load(folder, precision="fp32")
+    write_way(folder, loaded.info, found, [], computes_on=loaded._engine.runner.computes_on)
     return found
 
 
@@ -135,6 +137,10 @@ def sealed_again(path, change):
         (lambda path: sealed_again(path, lambda c: c.update(format=FORMAT + 1)), "newer version"),
         (lambda path: sealed_again(path, lambda c: c.update(of="0" * 64)), "another model"),
         (lambda path: sealed_again(path, lambda c: c["way"].update(runner="onnx")), "not computed by"),
+        (
+            lambda path: sealed_again(path, lambda c: c.update(computes_on="torch 2.9.0, H200")),
+            "measured with torch 2.9.0",
+        ),
     ],
 )
 def test_what_does_not_hold_is_told_and_the_default_taken(model, damage, said):
@@ -143,6 +149,26 @@ def test_what_does_not_hold_is_told_and_the_default_taken(model, damage, said):
     damage(model / OPTIMIZED)
     with pytest.warns(OptimizedWarning, match=said):
         assert way_of(Predictor.load(model)) == usual
+
+
+def test_a_process_with_fewer_cores_takes_as_many_threads_as_it_has(model, monkeypatch):
+    chosen(model, threads=4)
+    sealed_again(model / OPTIMIZED, lambda c: c["machine"].update(cores="4"))
+
+    def with_cores(count: int) -> tuple[str, int, int]:
+        here = {**machine.processor(), "cores": str(count)}
+        monkeypatch.setattr("polydetr.inference.optimized.machine", lambda: here)
+        return way_of(Predictor.load(model))
+
+    assert [with_cores(count) for count in (1, 3, 4)] == [("fp32", count, 77) for count in (1, 3, 4)]
+    with pytest.warns(OptimizedWarning, match=r"measured on .*cores 4.*, and is not obeyed on .*cores 8"):
+        with_cores(8)
+
+
+def test_what_earlier_versions_wrote_holds_for_any_library(model):
+    chosen(model)
+    sealed_again(model / OPTIMIZED, lambda c: c.pop("computes_on"))
+    assert way_of(Predictor.load(model)) == ("fp32", 1, 77)
 
 
 def test_a_choice_that_no_longer_works_is_told(model):
@@ -186,12 +212,14 @@ def test_an_exported_model_is_measured_too(folder, tmp_path):
     pytest.importorskip("onnxruntime")
     Predictor.load(folder, precision="fp32").export(tmp_path / "onnx")
     loaded = Predictor.load(tmp_path / "onnx")
-    rows = loaded._kept_rows()
-    assert rows is not None
-    found = optimize(tmp_path / "onnx", rows)
+    found = Predictor.optimize(tmp_path / "onnx")
     assert {t.way.runner for t in found.timings} == {"onnx"}
     assert {t.way.threads for t in found.timings} == {1, 2}  # of which it has perhaps one
-    assert read_way(tmp_path / "onnx", loaded.info)[0] == found.chosen
+    choice, _ = read_way(tmp_path / "onnx", loaded.info)
+    assert choice is not None
+    assert choice.way == found.chosen
+    assert choice.computes_on == loaded._engine.runner.computes_on
+    assert re.fullmatch(r"onnxruntime [\d.]+, cpu", choice.computes_on)
     # Which count was the faster is the machine's affair; no runner has more threads than there are.
     expected = min(found.chosen.threads, way_of(loaded)[1])
     assert way_of(Predictor.load(tmp_path / "onnx"))[1] == expected

@@ -91,6 +91,7 @@ def same(first: EncodedGroup, second: EncodedGroup) -> bool:
 
 def restored(modality: Modality, case: ModalityCase, folder: Path) -> Modality:
     modality.save_files(folder)
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} <= modality.files
     return type(modality).from_state(strict_json(modality.state()), folder, others=case.others)
 
 

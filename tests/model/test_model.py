@@ -12,6 +12,7 @@ import torch
 from polydetr.config.loading import load_config
 from polydetr.model.attention_maps import attention_by_modality
 from polydetr.model.build import build_model
+from polydetr.model.insides import TorchInsides
 from polydetr.nn.batch import Batch
 from polydetr.schema.infer import infer_schema
 from polydetr.specs.scratch import scratch_spec
@@ -96,7 +97,15 @@ def test_in_int8_the_shared_encoder_keeps_its_own_numbers_and_hands_float32_on(b
         assert attention_by_modality(plain, batch).keys() == {"text", "table"}
         model.use_int8(False)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
-        assert model(batch)["label"]["logits"].dtype == torch.float32
+        exact = model(batch)["label"]["logits"]  # of weights that were rounded by now
+        assert exact.dtype == torch.float32
+    assert TorchInsides.of(engine, model).model is model
+    for encoder in (torch.bfloat16, torch.float32):
+        model.use_int8(encoder=encoder)
+        explained = TorchInsides.of(engine, model).model
+        with torch.inference_mode():
+            torch.testing.assert_close(explained(batch)["label"]["logits"], exact)
+        assert any(getattr(module, "int8", False) for module in model.modules())
 
 
 def test_several_losses_are_balanced_as_in_equation_7_of_kendall() -> None:

@@ -15,7 +15,9 @@ import pytest
 
 from polydetr import Predictor
 from polydetr.errors import ModelFolderError, OutputError, SaveError
-from polydetr.inference.folder import MANIFEST, WEIGHTS
+from polydetr.inference import load
+from polydetr.inference.folder import MANIFEST, SEAL, WEIGHTS, seal_of
+from polydetr.inference.writing import WritingWarning
 from polydetr.model.folder import reserved
 
 SAVED = Path(__file__).parent / "saved_by_old"
@@ -117,6 +119,21 @@ def test_all_files_have_the_rights_that_the_user_gives(model, tmp_path, mask):
     assert stat.S_IMODE((tmp_path / "copy").stat().st_mode) == 0o777 & ~mask
 
 
+@pytest.mark.parametrize("remark", ["", "my own remark"])
+def test_a_model_that_is_saved_twice_keeps_card_and_reports(model, remark):
+    (model / "README.md").write_text("card")
+    (model / "reports").mkdir()
+    (model / "reports/valid.json").write_text("{}")
+    Predictor.load(model).save(model)  # in today's format
+    (model / "README.md").write_text(f"card {remark}")
+    loaded = Predictor.load(model)
+    for _ in range(2):
+        loaded.save(model)
+        assert loaded.info == json.loads((model / MANIFEST).read_text(encoding="utf-8"))
+        assert (model / "README.md").read_text() == f"card {remark}"
+        assert (model / "reports/valid.json").exists()
+
+
 def test_a_folder_keeps_its_rights(model):
     model.chmod(0o700)
     Predictor.load(model).save(model)
@@ -156,6 +173,7 @@ def test_a_place_is_reserved_once_under_all_its_names(model, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.* no longer holds the model")  # but one that the child saved, in today's format
 def test_a_save_that_is_killed_leaves_a_whole_model_and_the_files_of_others(model):
     """A few of those in benchmarks/kills.py."""
     loaded = Predictor.load(model)
@@ -199,7 +217,8 @@ def test_a_copy_answers_as_the_loaded_model_after_its_folder_holds_another(model
             parameter.mul_(-1.5)
     other.save(model)
     (model / "README.md").write_text("card of the second")
-    loaded.save(tmp_path / "copy")
+    with pytest.warns(WritingWarning, match=r"model' no longer holds the model: its card, reports and kept rows are"):
+        loaded.save(tmp_path / "copy")
     assert Predictor.load(tmp_path / "copy", precision=precision).predict_proba(rows_of("text")) == before
     assert not (tmp_path / "copy/README.md").exists()  # it was of the other one
 
@@ -215,6 +234,29 @@ def test_weights_overwritten_in_place_are_never_taken_for_those_in_use(model, tm
     with pytest.raises((ModelFolderError, SaveError), match="was overwritten since"):
         loaded.save(tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_folder_that_is_replaced_while_it_is_loaded_is_read_again_once(model, tmp_path, monkeypatch, times):
+    others = [Path(shutil.copytree(model, tmp_path / f"other{i}")) for i in range(times)]
+    for i, other in enumerate(others):
+        manifest = json.loads((other / MANIFEST).read_text(encoding="utf-8")) | {"created": f"later {i}"}
+        manifest[SEAL] = seal_of(manifest)
+        (other / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    read_parts = load.read_parts
+
+    def swapping(*args):
+        if others:
+            shutil.rmtree(model)
+            others.pop(0).rename(model)
+        return read_parts(*args)
+
+    monkeypatch.setattr(load, "read_parts", swapping)
+    if times == 1:
+        assert Predictor.load(model).info["created"] == "later 0"
+    else:
+        with pytest.raises(ModelFolderError, match="model' was replaced while it was loaded, twice"):
+            Predictor.load(model)
 
 
 # -- links in a model that is saved elsewhere ------------------------------------------------------------------------

@@ -242,6 +242,22 @@ def test_what_is_no_file_of_the_folder_is_refused(model, name, what):
         LoadedModel.load(model)
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("text", "tokenizer.json"), ("text", "backbone.json"), ("image", "vision.json"), ("table", "table.json")],
+)
+def test_a_file_that_is_not_listed_is_refused_unopened(tmp_path, name, file):
+    model = copy_of(name, tmp_path)
+    manifest = json.loads((model / MANIFEST).read_text(encoding="utf-8"))
+    del manifest["files"][file]
+    (model / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    seal(model)
+    (model / file).unlink()
+    (model / file).symlink_to("/dev/zero")
+    with pytest.raises(ModelFolderError, match=rf"polydetr.json' does not list '{file}'"):
+        LoadedModel.load(model)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
 def test_links_within_the_folder_and_to_it_are_followed(model, tmp_path):
     (model / "parts").mkdir()

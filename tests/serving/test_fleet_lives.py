@@ -178,6 +178,18 @@ def test_what_does_not_replace_a_model_is_refused(
         loop(fleet.replace("absent", "a"))
 
 
+def test_a_choice_of_optimize_that_does_not_hold_is_told(
+    loop: Loop, fleet: ModelFleet, events: Events, root: Path
+) -> None:
+    (root / "b" / "optimized.json").write_text("{")
+    loop(fleet.replace("text", "b"))
+    loop(fleet.roll_back("text"))
+    (root / "b" / "optimized.json").unlink()
+    (about,) = [about for event, about in events.told if event == "model_warned"]
+    assert about["process"] == 0
+    assert re.search(r"b/optimized.json' cannot be read: .*polydetr optimize MODEL", about["warning"])
+
+
 def test_a_shadow_is_asked_in_idle_times_and_its_differences_are_counted(
     loop: Loop, fleet: ModelFleet, events: Events
 ) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from polydetr import Predictor
+from polydetr import Predictor, ReadingWarning, ReadOptions
 from polydetr.core.predictions import Prediction
 from polydetr.engine.engine import Engine
 from polydetr.errors import InputError, RowError, SchemaError
@@ -272,6 +272,21 @@ def test_wrong_questions_to_embed(trained: Predictor) -> None:
         trained.embed([], side="targets")  # type: ignore[arg-type]
     with pytest.raises(RowError, match="column 'next'"):
         trained.embed([{"next": 7}], side="target")
+
+
+@pytest.mark.parametrize(
+    ("rows", "side"),
+    [
+        ([{"seen": [{"title": WORDS[0]}]}, {"seen": 7}, {"seen": [{"title": WORDS[1]}]}], "input"),
+        ([WORDS[0], 7, WORDS[1]], "target"),
+    ],
+)
+def test_embed_tells_of_the_rows_that_it_leaves_out(trained: Predictor, rows: list, side: Literal["input", "target"]):
+    with pytest.raises(RowError):
+        trained.embed(rows, side=side)
+    with pytest.warns(ReadingWarning, match=r"^1 of the rows were left out \(first: row 2"):
+        found = trained.embed(rows, side=side, reading=ReadOptions(on_error="skip"))
+    np.testing.assert_array_equal(found, trained.embed([rows[0], rows[2]], side=side))
 
 
 def test_a_model_without_an_embedding_raises() -> None:

@@ -98,7 +98,10 @@ class BertEmbeddings(nn.Module):
             place = self.positions.weight[start : start + length].unsqueeze(0)
         else:
             place = self.positions(positions + self.position_offset)
-        segment = self.segments.weight[0] if segment_ids is None else self.segments(segment_ids)
+        if segment_ids is None:
+            segment = self.segments.weight[0]
+        else:  # RoBERTa knows one segment
+            segment = self.segments(segment_ids.clamp(max=self.segments.num_embeddings - 1))
         total = self.words(input_ids) + (place + segment)
         hidden = self.norm(total if extra is None else total + extra)
         return F.dropout(hidden, self.dropout, self.training) if self.dropout else hidden

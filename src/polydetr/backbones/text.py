@@ -21,7 +21,8 @@ def build(spec: TextSpec, *, dropout: float | None = None) -> nn.Module:
     """
     if spec.config["architecture"] == "bert":
         return BertEncoder(BertSizes(**spec.config["encoder"], dropout=dropout or 0.0))
-    return TransformersEncoder(spec.config["hf_config"], dropout=dropout)
+    offset = spec.config.get("position_offset", 0)  # older folders were trained without
+    return TransformersEncoder(spec.config["hf_config"], dropout=dropout, position_offset=offset)
 
 
 def weights(spec: TextSpec) -> dict[str, Tensor]:

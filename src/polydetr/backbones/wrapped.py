@@ -17,12 +17,13 @@ from polydetr.errors import BackboneError
 
 class TransformersEncoder(nn.Module):
     """``AutoModel`` of a known architecture with random weights; no remote code. dropout: of its hidden states, where
-    it is not to be what the configuration says.
+    it is not to be what the configuration says. position_offset: the number of the first token's position
+    (``describe``).
 
     Raises :class:`BackboneError` where transformers is missing or does not know ``model_type``.
     """
 
-    def __init__(self, hf_config: Mapping[str, Any], *, dropout: float | None = None) -> None:
+    def __init__(self, hf_config: Mapping[str, Any], *, dropout: float | None = None, position_offset: int = 0) -> None:
         super().__init__()
         from transformers import AutoModel
 
@@ -31,7 +32,10 @@ class TransformersEncoder(nn.Module):
             for module in self.model.modules():
                 if isinstance(module, nn.Dropout):
                     module.p = dropout
+        self.position_offset = position_offset
         self.accepted = frozenset(inspect.signature(self.model.forward).parameters)
+        if getattr(self.model.config, "type_vocab_size", 2) < 2:  # all that it reads is one segment
+            self.accepted -= {"token_type_ids"}
 
     def forward(
         self,
@@ -47,6 +51,9 @@ class TransformersEncoder(nn.Module):
         extra: (B, L, width of the word embeddings), added to them (what the tokenizer loses, such as letter case).
         Segments and positions are passed on where the architecture takes them; one that does not has no use for them.
         """
+        if self.position_offset:
+            count = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+            positions = (count if positions is None else positions) + self.position_offset
         optional = {"token_type_ids": segment_ids, "position_ids": positions}
         passed = {k: v for k, v in optional.items() if v is not None and k in self.accepted}
         if extra is None:
@@ -56,8 +63,8 @@ class TransformersEncoder(nn.Module):
         return self.model(attention_mask=mask.long(), **passed).last_hidden_state
 
 
-def describe(hf_config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """(hidden_dim, num_layers, max_positions), by transformers' own common names for them."""
+def describe(hf_config: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """(hidden_dim, num_layers, max_positions, position_offset), by transformers' own common names for them."""
     config = _configuration(hf_config)
     hidden, layers = getattr(config, "hidden_size", None), getattr(config, "num_hidden_layers", None)
     if not isinstance(hidden, int) or not isinstance(layers, int):
@@ -65,7 +72,23 @@ def describe(hf_config: Mapping[str, Any]) -> tuple[int, int, int]:
             f"a {hf_config.get('model_type')!r} model has no plain hidden_size and num_hidden_layers.",
             hint="Choose a text encoder.",
         )
-    return hidden, layers, int(getattr(config, "max_position_embeddings", None) or 512)
+    longest = int(getattr(config, "max_position_embeddings", None) or 512)
+    with torch.device("meta"):  # no weights
+        parts = TransformersEncoder(hf_config).named_modules()
+    tables = (part for name, part in parts if name.endswith("position_embeddings") and hasattr(part, "padding_idx"))
+    return hidden, layers, *_numbered(next(tables, None), longest)
+
+
+def _numbered(table: Any, longest: int) -> tuple[int, int]:
+    """(max_positions, position_offset): positions begin after the padding id where that has an entry in their table
+    (RoBERTa's habit), or after what the table holds beyond the ``longest`` text (Nystromformer's).
+    """
+    if table is None:
+        return longest, 0
+    if table.padding_idx is not None:
+        offset = table.padding_idx + 1
+        return len(table.weight) - offset, offset
+    return longest, max(0, len(table.weight) - longest)
 
 
 def pretrained_state(folder: Path, hf_config: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -43,6 +43,11 @@ class SizedRunner(Runner, Protocol):
     precision: str
 
     @property
+    def computes_on(self) -> str:
+        """The library with its version, and the device: the speed depends on both."""
+        ...
+
+    @property
     def threads(self) -> int:
         """Batches computed side by side, at most."""
         ...

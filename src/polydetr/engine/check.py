@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from polydetr.core.records import Record
+from polydetr.core.records import ReadReport, Record
 from polydetr.engine.encode import RowEncoder
-from polydetr.errors import RowError, quoted
+from polydetr.errors import Location, RowError, quoted
 
 _EXAMPLES = 3
 
@@ -34,6 +34,11 @@ class ContractReport:
         shown = self.examples.setdefault(key, [])
         if len(shown) < _EXAMPLES:
             shown.append(message)
+
+    def reject(self, encoder: RowEncoder, location: Location | None, message: str) -> None:
+        column = location.column if location else None
+        self.add(encoder.fault_in(column), column, message)
+        self.rejected.append(message)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON's own types."""
@@ -58,8 +63,10 @@ class ContractReport:
         return out or [f"all {self.rows} rows are as the model was trained to read them"]
 
 
-def check_records(encoder: RowEncoder, records: Iterable[Record]) -> ContractReport:
-    """Encodes rows without predicting, and counts their warnings and errors. Constant memory."""
+def check_records(encoder: RowEncoder, records: Iterable[Record], read: ReadReport) -> ContractReport:
+    """Encodes rows without predicting, and counts their warnings and errors. Constant memory. read: filled while
+    ``records`` are read; rows that are rejected there count, too.
+    """
     report = ContractReport()
     for record in records:
         report.rows += 1
@@ -67,7 +74,8 @@ def check_records(encoder: RowEncoder, records: Iterable[Record]) -> ContractRep
             for finding in encoder.encode([record], with_targets=False).warnings:
                 report.add(finding.kind, finding.column, f"{record.location}: {finding}")
         except RowError as error:
-            column = error.location.column if error.location else None
-            report.add(encoder.fault_in(column), column, str(error))
-            report.rejected.append(str(error))
+            report.reject(encoder, error.location, str(error))
+    for rejection in read.rejected:
+        report.rows += 1
+        report.reject(encoder, rejection.location, str(rejection))
     return report

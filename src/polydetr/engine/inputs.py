@@ -42,7 +42,7 @@ def asked_records(
     reading: ReadOptions = ReadOptions(),
     expected: ExpectedColumns | None = None,
     report: ReadReport | None = None,
-    strictness: Strictness = "normal",
+    strictness: Strictness | None = None,
     also: str | Path | None = None,
     split: Sequence[str] = (*TEST_PARTS, *TRAIN_PARTS),
     image: str | None = None,
@@ -89,15 +89,17 @@ def _with_notes(records: Iterator[Record], report: ReadReport) -> Iterator[Recor
         warnings.warn(line, ReadingWarning, stacklevel=2)
 
 
-def target_records(rows: Any, target: str, *, reading: ReadOptions = ReadOptions()) -> Iterator[Record]:
+def target_records(
+    rows: Any, target: str, *, reading: ReadOptions = ReadOptions(), report: ReadReport | None = None
+) -> Iterator[Record]:
     """Rows with the column ``target``; bare values stand for such rows."""
 
     def as_row(row: Any) -> Any:
         return row if isinstance(row, Mapping) and target in map(str, row) else {target: row}
 
-    report = ReadReport()
+    report = report if report is not None else ReadReport()
     records = read_records(_each(rows, as_row, lambda row: [row]), reading=reading, report=report)
-    return with_columns(records, [target], strictness="normal", report=report)
+    return with_columns(records, [target], strictness=None, report=report)
 
 
 def _each(rows: Any, as_row: Callable[[Any], Any], as_rows: Callable[[Any], Sequence[Any]]) -> Any:
@@ -147,13 +149,13 @@ def _as_rows(rows: Any, fields: Sequence[str], single: Collection[str]) -> Seque
 
 
 def with_columns(
-    records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness, report: ReadReport
+    records: Iterable[Record], fields: Sequence[str], *, strictness: Strictness | None, report: ReadReport
 ) -> Iterator[Record]:
     """The records, after checking that each column stands in one of the first ``LOOKED_AT``: a wrong file is one error,
     not one per row, and which row comes first does not matter.
 
-    When lenient, a column that is not there is missing in every row, as long as one of them is there. report: of the
-    reading; its rejections keep their places between the records that wait here.
+    When lenient, a column that is not there is missing in every row, as long as one of them is there; None: the verb
+    knows no strictness. report: of the reading; its rejections keep their places between the records that wait here.
 
     Raises:
         SchemaError: a column that the model reads is not there.
@@ -185,7 +187,9 @@ def with_columns(
             break
     if waiting and is_wrong():
         name, file = next(iter(missing)), waiting[0][1].location.file
-        remedy = "Add the column, or take it as missing: strictness='lenient' (predict --lenient)."
+        remedy = "Add the column."
+        if strictness in ("normal", "strict"):
+            remedy = "Add the column, or take it as missing: strictness='lenient' (predict --lenient)."
         if waiting[0][1].location.line == 2:  # below what was taken for a header
             remedy += f" If the first line is a row as well, say {option('header', False)}."
         with header_explained(report):

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from polydetr.core.files import cache_dir, make_folder, sha256_of, write_json, written_atomically
-from polydetr.errors import BackboneError, did_you_mean
+from polydetr.core.lock import held
+from polydetr.errors import BackboneError, SaveError, did_you_mean
 from polydetr.fetch.catalog import BACKBONES, BackboneSpec
 from polydetr.fetch.wheels import Report, fetch_members
 
@@ -47,29 +48,37 @@ def is_fetched(name: str) -> bool:
 def fetch_backbone(name: str, *, report: Report | None = None) -> Path:
     """The folder with the backbone's files, fetched and converted first where they are not there yet.
 
-    A file in the cache that is not what it should be is removed and fetched again. Raises :class:`BackboneError` for an
-    unknown name, and for files that cannot be had (with the reason of every source tried).
+    A file in the cache that is not what it should be is removed and fetched again; of several calls at once one
+    fetches, and the others wait for it. Raises :class:`BackboneError` for an unknown name, and for files that cannot be
+    had (with the reason of every source tried).
     """
     spec, folder = backbone_spec(name), backbone_folder(name)
-    files, origin = _files(spec), _origin(spec)
-    if (fault := _check_folder(folder, files, origin=origin)) is None:
-        return folder
-    say = report or (lambda _: None)
-    try:
-        if folder.is_dir() and any((folder / f).exists() for f in files):
-            say(f"{fault}; fetching it again")
-            for file in files:
-                (folder / file).unlink(missing_ok=True)
-        say(f"Fetching backbone {name!r}, about {spec.sources[0].megabytes} MB, license: {spec.license}")
-        _fetch_from_any(spec, folder, say)
-        _stamp_folder(folder, {file: sha256_of(folder / file) for file in files}, origin=origin)
-    except OSError as error:
-        raise BackboneError(
-            f"backbone {name!r} cannot be kept in {str(folder)!r}: {error.strerror or error}.",
-            hint="Name another folder for the cache in the environment variable POLYDETR_CACHE.",
-        ) from error
-    say(f"Backbone {name!r} lies in {folder}")
+    if _check_folder(folder, _files(spec), origin=_origin(spec)) is not None:
+        try:
+            with held(folder.with_name(f".{name}.lock"), what=f"the backbone {name!r}", wait=True):
+                _fetch(spec, folder, report or (lambda _: None))
+        except (OSError, SaveError) as error:
+            reason = error.message if isinstance(error, SaveError) else f"{error.strerror or error}."
+            raise BackboneError(
+                f"backbone {name!r} cannot be kept in {str(folder)!r}: {reason}",
+                hint="Name another folder for the cache in the environment variable POLYDETR_CACHE.",
+            ) from error
     return folder
+
+
+def _fetch(spec: BackboneSpec, folder: Path, say: Report) -> None:
+    """Raises OSError, BackboneError."""
+    files, origin = _files(spec), _origin(spec)
+    if (fault := _check_folder(folder, files, origin=origin)) is None:  # another process has fetched it meanwhile
+        return
+    if folder.is_dir() and any((folder / f).exists() for f in files):
+        say(f"{fault}; fetching it again")
+        for file in files:
+            (folder / file).unlink(missing_ok=True)
+    say(f"Fetching backbone {spec.name!r}, about {spec.sources[0].megabytes} MB, license: {spec.license}")
+    _fetch_from_any(spec, folder, say)
+    _stamp_folder(folder, {file: sha256_of(folder / file) for file in files}, origin=origin)
+    say(f"Backbone {spec.name!r} lies in {folder}")
 
 
 def _fetch_from_any(spec: BackboneSpec, folder: Path, say: Report) -> None:

@@ -18,14 +18,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydetr import __version__
 from polydetr.core.files import sha256_of
 from polydetr.core.installed import pip_upgrade
-from polydetr.errors import ModelFolderError, faults
+from polydetr.errors import COPY_AGAIN, ModelFolderError, faults
 
 if TYPE_CHECKING:
     from polydetr.inference.description import FileEntry
@@ -45,7 +45,6 @@ LAST = "last.safetensors"
 """The state of a run, in the folder of its checkpoint."""
 PROGRESS = "progress.json"
 """How far it has got, beside that (``training.progress_file``)."""
-COPY_AGAIN = "Copy the whole model folder again."
 MOST_JSON = 64 << 20
 """Bytes of a file that is read whole."""
 LEFT = re.compile(r"[0-9a-f]{16}\.(?P<kind>new|old)")
@@ -141,6 +140,14 @@ def read_json(folder: Path, name: str) -> Any:
         raise ModelFolderError(f"{str(folder / name)!r} cannot be read: {error!s:.200}.", hint=COPY_AGAIN) from None
 
 
+def still_holds(folder: Path, seal: object) -> bool:
+    """Whether the model in the folder is the one of this ``seal``: another may have been saved there."""
+    try:
+        return read_json(folder, MANIFEST).get(SEAL) == seal
+    except (ModelFolderError, AttributeError):
+        return False
+
+
 def own_file(folder: Path, name: str) -> Path:
     """The place of a file of the folder, behind links within it.
 
@@ -176,7 +183,7 @@ def _check_file(folder: Path, name: str, expected: FileEntry | None, *, is_large
     """
     file = own_file(folder, name)
     if expected is None:
-        raise ModelFolderError(f"{str(folder / MANIFEST)!r} does not list {name!r}.", hint=COPY_AGAIN)
+        raise _not_listed(folder, name)
     if file.stat().st_size != expected.bytes:
         raise ModelFolderError(
             f"{str(folder / name)!r} has {file.stat().st_size} bytes, expected {expected.bytes}: truncated or changed.",
@@ -188,6 +195,17 @@ def _check_file(folder: Path, name: str, expected: FileEntry | None, *, is_large
         raise ModelFolderError(
             f"{str(folder / name)!r} is not the file that was saved (sha256 differs).", hint=COPY_AGAIN
         )
+
+
+def check_listed(folder: Path, manifest: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises ModelFolderError where one of these files is there and was never checked, as ``manifest`` lacks it."""
+    for name in sorted(names):
+        if name not in manifest["files"] and os.path.lexists(folder / name):
+            raise _not_listed(folder, name)
+
+
+def _not_listed(folder: Path, name: str) -> ModelFolderError:
+    return ModelFolderError(f"{str(folder / MANIFEST)!r} does not list {name!r}.", hint=COPY_AGAIN)
 
 
 def beside(folder: Path, kind: str) -> Path:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -24,17 +25,20 @@ from polydetr.core.examples import Arrays, Example
 from polydetr.core.files import json_text, save_bytes
 from polydetr.core.layout import FieldText, Layout
 from polydetr.core.predictions import Evaluation, RowResult
-from polydetr.core.records import Record
-from polydetr.engine.engine import Engine
+from polydetr.core.records import ReadReport, Record
+from polydetr.engine.engine import Engine, Item
 from polydetr.engine.measure import encode_positives, evaluate_results
-from polydetr.errors import Location, ModelFolderError
-from polydetr.inference.folder import COPY_AGAIN, own_file
+from polydetr.errors import COPY_AGAIN, ConfigError, Location, ModelFolderError
+from polydetr.inference.folder import own_file
 from polydetr.tasks.base import Task
 
+_T = TypeVar("_T")
 ROWS = "rows.safetensors"
 MAX_ROWS = 500
 MAX_BYTES = 8 << 20
 """Of their arrays: images are large."""
+READ_BYTES = 512 << 20
+"""The same where they only stand in memory, for as long as something is proved by them."""
 FORMAT = 1
 _ROW = "row"
 """How a kept row is called in messages; the file that it came from is not known any more."""
@@ -92,8 +96,21 @@ def chosen_rows(
     """Documents at equal distances with at most so many rows and bytes; None where there are none, or where a task's
     labels cannot be kept (``gold`` of an outside task says no type for them).
     """
+    if any(_adapter(task) is None for task in tasks.values()):
+        return None
+    return _chosen(documents, positives, tasks, most=most, most_bytes=most_bytes)
+
+
+def _chosen(
+    documents: Sequence[EncodedDocument],
+    positives: Mapping[str, Sequence[EncodedDocument]],
+    tasks: Mapping[str, Task],
+    *,
+    most: int,
+    most_bytes: int,
+) -> KeptRows | None:
     rows = sum(len(document.records) for document in documents)
-    if not rows or not most or any(_adapter(task) is None for task in tasks.values()):
+    if not rows or not most:
         return None
     bytes_per_row = sum(_size(document) for document in _every(documents, 16)) / max(
         1, sum(len(document.records) for document in _every(documents, 16))
@@ -109,20 +126,51 @@ def chosen_rows(
     return KeptRows(chosen, kept) if chosen else None
 
 
-def encoded_rows(engine: Engine, records: Iterable[Record], *, skip: bool) -> KeptRows | None:
-    """The same of rows that are read now; None where none of them can be used. skip: those that cannot be read.
+def encoded_rows(engine: Engine, records: Iterable[Record], report: ReadReport, *, skip: bool) -> KeptRows | None:
+    """The same of rows that are read now, ``MAX_ROWS`` and ``READ_BYTES`` at most; None where there are none. About
+    twice as many are in memory, however many there are. skip: those that cannot be read are rejected into ``report``.
 
     Raises:
-        RowError: a row cannot be read, unless ``skip``.
+        RowError: one of those that are chosen cannot be read, unless ``skip``. ConfigError: they are too large.
     """
-    items = engine.encode(records, with_targets=True, on_error="return" if skip else "raise")
-    documents = [item for item in items if isinstance(item, EncodedDocument)]
+    groups = _thinned(engine.encoder.documents(records), len, 2 * MAX_ROWS)
+    items = engine.encode(chain(*groups), with_targets=True, on_error="return" if skip else "raise")
+    documents = _thinned(_good(items, report), _size, 2 * READ_BYTES)
     rows = [record for document in documents for record in document.records]
     positives = {}
     for target in engine.encoder.positives:
         golds = [gold for document in documents for gold in document.golds[target]]
         positives[target] = encode_positives(engine, target, golds, rows)
-    return chosen_rows(documents, positives, engine.tasks)
+    kept = _chosen(documents, positives, engine.tasks, most=MAX_ROWS, most_bytes=READ_BYTES)
+    if documents and kept is None:
+        raise ConfigError(
+            f"these rows are too large to prove anything by: the first takes {_size(documents[0]) >> 20} MB, encoded, "
+            f"and all together may take {READ_BYTES >> 20}.",
+            hint="Name others: --rows FILE (rows=FILE).",
+        )
+    return kept
+
+
+def _good(items: Iterable[Item], report: ReadReport) -> Iterator[EncodedDocument]:
+    for item in items:
+        if isinstance(item, EncodedDocument):
+            yield item
+        elif item.error is not None:
+            report.reject(item.error.location or item.record.location, item.error.message)
+
+
+def _thinned(items: Iterable[_T], size: Callable[[_T], int], most: int) -> list[_T]:
+    """Every k-th of them, k a power of two: no more than about ``most`` together, in one pass."""
+    kept, total, step = list[_T](), 0, 1
+    for number, item in enumerate(items):
+        if number % step:
+            continue
+        kept.append(item)
+        total += size(item)
+        while total > most and len(kept) > 1:
+            kept, step = kept[::2], 2 * step
+            total = sum(map(size, kept))
+    return kept
 
 
 def _every(documents: Sequence[EncodedDocument], count: int) -> list[EncodedDocument]:

@@ -16,6 +16,7 @@ from polydetr.core.plugs import MODALITIES, RUNNERS, TASKS, load
 from polydetr.core.runner import Runner, SizedRunner
 from polydetr.engine.engine import Engine
 from polydetr.errors import (
+    COPY_AGAIN,
     BackboneError,
     ConfigError,
     ModelFolderError,
@@ -25,7 +26,7 @@ from polydetr.errors import (
     faults,
     quoted,
 )
-from polydetr.inference.folder import COPY_AGAIN, OPTIMIZED, read_manifest
+from polydetr.inference.folder import OPTIMIZED, SEAL, check_listed, read_manifest, still_holds
 from polydetr.inference.optimized import AGAIN, OptimizedWarning, read_way
 from polydetr.modalities.base import Modality, Needs
 from polydetr.modalities.image import ImageModality
@@ -37,14 +38,16 @@ def read_parts(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Mod
     """The modalities and tasks of a model folder, built from its description: what encodes rows and decodes answers.
 
     Raises:
-        ModelFolderError: a task or modality of a package that is not installed. KeyError, TypeError, ValueError: the
-            description is not one of a model.
+        ModelFolderError: a task or modality of a package that is not installed, or a file that the description does not
+            list. KeyError, TypeError, ValueError: the description is not one of a model.
     """
     try:
         tasks = {target: TASKS.find(state["kind"]).from_state(state) for target, state in manifest["tasks"].items()}
         modalities: dict[str, Modality] = {}
         for name, state in _with_needs(manifest["modalities"], tasks).items():
-            modalities[name] = MODALITIES.find(name).from_state(state, folder, others=modalities)
+            kind = MODALITIES.find(name)
+            check_listed(folder, manifest, kind.files)
+            modalities[name] = kind.from_state(state, folder, others=modalities)
     except (BackboneError, ConfigError, SchemaError) as error:
         raise ModelFolderError(f"{str(folder)!r} cannot be loaded: {error.message}", hint=error.hint) from error
     return modalities, tasks
@@ -94,13 +97,16 @@ def _by_choice(
     """The runner that ``optimize`` chose for this machine; None where there is no choice, or one that does not hold,
     of which it warns.
     """
-    way, message = read_way(folder, manifest)
-    if way is not None:
+    choice, message = read_way(folder, manifest)
+    if choice is not None:
+        way = choice.way
         try:
             if way.runner != name:
                 raise ConfigError(f"the folder is not computed by {quoted(way.runner)}.")
             loaded = load_runner(precision=way.precision)
             if isinstance(loaded, SizedRunner):
+                if choice.computes_on not in (None, loaded.computes_on):
+                    raise ConfigError(f"it was measured with {choice.computes_on}, this is {loaded.computes_on}.")
                 return loaded.sized(threads=way.threads, batch_tokens=way.batch_tokens)
         except ConfigError as error:
             message = f"{str(folder / OPTIMIZED)!r} is not obeyed: {error.message} {AGAIN}"
@@ -122,8 +128,18 @@ def load_engine(
 
     Raises:
         ConfigError: an unknown runner or precision, a limit for a model that reads no images. ModelFolderError: see
-            ``read_manifest``; or the parts do not fit.
+            ``read_manifest``; the parts do not fit; or other models were saved there meanwhile.
     """
+    for _ in range(2):
+        engine, manifest = _loaded(folder, runner, precision, max_pixels, obeys=obeys)
+        if still_holds(folder, manifest[SEAL]):
+            return engine, manifest
+    raise ModelFolderError(f"{str(folder)!r} was replaced while it was loaded, twice.", hint="Load it again.")
+
+
+def _loaded(
+    folder: Path, runner: str, precision: str, max_pixels: int | None, *, obeys: bool
+) -> tuple[Engine, dict[str, Any]]:
     if runner != "auto" and runner not in RUNNERS:  # before the folder is looked at
         runner_for({}, runner)
     manifest = read_manifest(folder)

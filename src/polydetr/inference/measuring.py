@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from polydetr.core.files import file_names
-from polydetr.core.predictions import Evaluation
+from polydetr.core.predictions import Evaluation, RowResult
 from polydetr.core.records import ReadReport, Record
 from polydetr.engine.engine import Engine
 from polydetr.engine.intervals import with_intervals
@@ -35,21 +35,36 @@ def evaluated(
     Raises:
         RowError: a row cannot be read, unless ``skip``.
     """
-    results = []
-    for result in engine.run(records, with_targets=True, on_error="return" if skip else "raise"):
-        if result.error is None:
-            results.append(result)
-        else:
-            report.reject(result.error.location or result.record.location, result.error.message)
+    results = list(good_results(engine, records, report, skip=skip, with_targets=True))
     evaluations = with_coverage(engine, results, evaluate_results(engine, results))
     evaluations = with_intervals(engine.tasks, with_mistakes(engine, results, evaluations, told=told))
     lines = unmeasured_warnings(engine.tasks, evaluations, where="these rows")
-    if report.rejected:
-        lines.append(f"{len(report.rejected)} of the rows were left out (first: {report.rejected[0]})")
+    lines += left_out(report)
     for target, evaluation in evaluations.items():
         lines += label_warnings(target, results, where="these rows")
         lines += evaluation_warnings(engine.tasks[target], evaluation, where="these rows")
     return evaluations, lines
+
+
+def good_results(
+    engine: Engine, records: Iterable[Record], report: ReadReport, *, skip: bool, with_targets: bool = False
+) -> Iterator[RowResult]:
+    """``Engine.run`` without the rows that cannot be read, which are rejected into ``report``.
+
+    Raises:
+        RowError: a row cannot be read, unless ``skip``.
+    """
+    for result in engine.run(records, with_targets=with_targets, on_error="return" if skip else "raise"):
+        if result.error is None:
+            yield result
+        else:
+            report.reject(result.error.location or result.record.location, result.error.message)
+
+
+def left_out(report: ReadReport) -> list[str]:
+    """A line where rows were rejected."""
+    found = report.rejected
+    return [f"{len(found)} of the rows were left out (first: {found[0]})"] if found else []
 
 
 def report_name(rows: Any) -> str:

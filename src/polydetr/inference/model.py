@@ -26,7 +26,7 @@ from polydetr.errors import InputError, did_you_mean
 from polydetr.inference.asked import row_number, target_of
 from polydetr.inference.kept_rows import KeptRows, encoded_rows, read_rows
 from polydetr.inference.load import load_engine
-from polydetr.inference.measuring import evaluated, report_name
+from polydetr.inference.measuring import evaluated, good_results, left_out, report_name
 from polydetr.inference.options import Options, least_probabilities, thresholds
 from polydetr.inference.proof import no_rows
 from polydetr.inference.writing import Written, check_outputs, write_answers
@@ -235,20 +235,27 @@ class LoadedModel:
         """The vectors (N, D), float32, of length 1, of rows; or, with ``side="target"``, of the candidates to retrieve:
         rows with the target column, or its bare values. The dot product of two vectors is their similarity.
 
-        target: which embedding, where there are several. Beside the vectors it needs constant memory.
+        target: which embedding, where there are several. Beside the vectors it needs constant memory. Rows that
+        ``reading`` lets it skip have no vector; a ``ReadingWarning`` tells of them.
 
         Raises:
             InputError: the model has no such target, or a row cannot be read.
         """
         known = [name for name, task in self._engine.tasks.items() if isinstance(task, HasPositive)]
-        name = target_of(target, known, kind="embedding")
+        name, report = target_of(target, known, kind="embedding"), ReadReport()
         if side == "target":
-            results = self._engine.of_positives(name).run(target_records(rows, name, reading=reading))
+            engine, records = (
+                self._engine.of_positives(name),
+                target_records(rows, name, reading=reading, report=report),
+            )
         elif side == "input":
-            results = self._engine.only(name).run(self._records(rows, reading))
+            engine, records = self._engine.only(name), self._records(rows, reading, report=report)
         else:
             raise InputError(f"side = {side!r}: {did_you_mean(str(side), ('input', 'target'))}")
+        results = good_results(engine, records, report, skip=reading.on_error == "skip")
         vectors = [np.asarray(r.predictions[name].value, dtype=np.float32) for r in results]
+        for line in left_out(report):
+            warnings.warn(line, ReadingWarning, stacklevel=2)
         width = int(self._manifest.get("embed_dim", 0))
         return np.stack(vectors) if vectors else np.zeros((0, width), dtype=np.float32)
 
@@ -259,7 +266,8 @@ class LoadedModel:
         Raises:
             SchemaError: a column that the model reads is not there.
         """
-        return check_records(self._engine.encoder, self._records(rows, reading))
+        report = ReadReport()
+        return check_records(self._engine.encoder, self._records(rows, reading, report=report), report)
 
     # -- measuring ----------------------------------------------------------------------------------------------------
 
@@ -302,12 +310,18 @@ class LoadedModel:
         model folder keeps; None where it keeps none.
 
         Raises:
-            InputError: the rows cannot be read. ModelFolderError: those of the folder cannot.
+            InputError: the rows cannot be read. ConfigError: they are too large. ModelFolderError: those of the folder
+                cannot be read.
         """
         if rows is None:
             return None if self.folder is None else read_rows(self.folder, self._engine.tasks)
-        asked = self._records(rows, reading, labels=True, split=TEST_PARTS)
-        return encoded_rows(self._engine, with_targets(asked, self._engine.tasks), skip=reading.on_error == "skip")
+        report = ReadReport()
+        asked = self._records(rows, reading, report=report, labels=True, split=TEST_PARTS)
+        records = with_targets(asked, self._engine.tasks)
+        kept = encoded_rows(self._engine, records, report, skip=reading.on_error == "skip")
+        for line in left_out(report):
+            warnings.warn(line, MeasureWarning, stacklevel=2)
+        return kept
 
     @classmethod
     def optimize(
@@ -330,7 +344,8 @@ class LoadedModel:
 
         engine, manifest = load_engine(Path(folder), obeys=False)
         model = cls(engine, manifest, folder=Path(folder))
-        return optimize(Path(folder), model._proving_rows(rows, reading=reading), progress=progress)
+        kept = model._proving_rows(rows, reading=reading)
+        return optimize(Path(folder), engine, manifest, kept, progress=progress)
 
     def _proving_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows:
         """``_kept_rows``, which have to be there.
@@ -340,7 +355,8 @@ class LoadedModel:
         """
         kept = self._kept_rows(rows, reading=reading)
         if kept is None or not kept.have_labels:
-            raise no_rows("the model folder keeps none" if kept is None and rows is None else "none has a label")
+            why = "the model folder keeps none" if rows is None else "there is none that can be read"
+            raise no_rows(why if kept is None else "none has a label")
         return kept
 
     # -- explaining ---------------------------------------------------------------------------------------------------
@@ -369,7 +385,7 @@ class LoadedModel:
         """
         from polydetr.explain.run import explain_record
 
-        record = next(iter(self._records([row], reading)))
+        record = next(iter(self._records([row], replace(reading, on_error="raise"))))  # there is no other row
         explanation = explain_record(self._engine, record, target=target, choice=choice)
         if out is not None:
             explanation.save(out)

@@ -18,7 +18,7 @@ from polydetr.errors import ConfigError
 from polydetr.inference.kept_rows import KeptRows
 from polydetr.inference.load import load_engine, runner_for
 from polydetr.inference.optimized import Way, write_way
-from polydetr.inference.proof import MAX_DROP, Measured, Proof, compared, measured_by
+from polydetr.inference.proof import MAX_DROP, Measured, Proof, compared, measured_by, standard_by
 
 ROUNDS = 5
 WORTH = 1.05
@@ -78,23 +78,30 @@ class _Candidate:
     engine: Engine
 
 
-def optimize(folder: Path, rows: KeptRows, *, progress: Progress = lambda line: None) -> Optimized:
+def optimize(
+    folder: Path,
+    default: Engine,
+    manifest: Mapping[str, Any],
+    rows: KeptRows,
+    *,
+    progress: Progress = lambda line: None,
+) -> Optimized:
     """Measures the ways to compute the model of ``folder`` on these rows, and writes the choice into the folder.
+    default, manifest: what ``load_engine`` gives where it obeys no earlier choice.
 
     Raises:
-        ConfigError: no row has a label. ModelFolderError: see ``load_engine``. SaveError: it cannot be written.
+        ConfigError: see ``proof.standard_by``. ModelFolderError: see ``load_engine``. SaveError: it cannot be written.
     """
-    default, manifest = load_engine(folder, obeys=False)
     runner = cast(Literal["torch", "onnx"], runner_for(manifest, "auto"))
     engines = _engines(folder, runner, default)
     usual = Way(
-        runner=runner, precision=_precision_of(default, engines), threads=_sized(default).threads,
+        runner=runner, precision=cast(Precision, _sized(default).precision), threads=_sized(default).threads,
         batch_tokens=_sized(default).batch_tokens,
     )  # fmt: skip
     answers: dict[str, Measured] = {}
     for precision, engine in engines.items():
         progress(f"answering {len(rows)} rows in {precision}")
-        answers[precision] = measured_by(engine, rows)
+        answers[precision] = (measured_by if answers else standard_by)(engine, rows)  # float32 first, where that is
     few = _few(engines[usual.precision], rows)
     threads = _thread_counts(usual.threads)
     ways = [usual.model_copy(update={"precision": name, "threads": count}) for name in engines for count in threads]
@@ -106,7 +113,8 @@ def optimize(folder: Path, rows: KeptRows, *, progress: Progress = lambda line: 
     timings = {timing.way: timing for timing in (*first, *second)}
     chosen = _best(second, usual).way
     every = tuple(sorted(timings.values(), key=lambda timing: -timing.times))
-    write_way(folder, manifest, chosen, [timing.to_dict() for timing in every])
+    measured = [timing.to_dict() for timing in every]
+    write_way(folder, manifest, chosen, measured, computes_on=_sized(default).computes_on)
     return Optimized(folder, usual, chosen, every, len(rows))
 
 
@@ -114,23 +122,21 @@ def _engines(folder: Path, runner: str, default: Engine) -> dict[str, Engine]:
     """Precision → an engine that computes in it, for all that the folder and this machine have."""
     engines: dict[str, Engine] = {}
     for precision in get_args(Precision):
+        if precision == _sized(default).precision:
+            engines[precision] = default
+            continue
         try:
             engines[precision], _ = load_engine(folder, runner=runner, precision=precision, obeys=False)
         except ConfigError:  # the graphs have another one, or the machine lacks it
             continue
         if _sized(engines[precision]).precision != precision:
             del engines[precision]
-    return engines or {_sized(default).precision: default}
+    return engines
 
 
 def _sized(engine: Engine) -> SizedRunner:
     assert isinstance(engine.runner, SizedRunner)
     return engine.runner
-
-
-def _precision_of(default: Engine, engines: Mapping[str, Engine]) -> Precision:
-    precision = _sized(default).precision
-    return cast(Precision, precision if precision in engines else next(iter(engines)))
 
 
 def _thread_counts(most: int) -> list[int]:

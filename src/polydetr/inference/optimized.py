@@ -1,7 +1,8 @@
 """The way to compute a model that was measured to be the fastest on a machine, kept in the model folder: ``load`` obeys
 it there, and nowhere else.
 
-optimized.json    the way, the machine, the model by its seal, what was measured; and a checksum of all that
+optimized.json    the way, the machine, what computed there, the model by its seal, what was measured; and a checksum of
+                  all that
 """
 
 from __future__ import annotations
@@ -46,22 +47,29 @@ class Way(_Part):
         return f"{name} {self.precision}, {threads}, {self.batch_tokens} tokens per batch"
 
 
-class _File(_Part):
+class Choice(_Part):
+    """computes_on: see ``core.runner.SizedRunner``; earlier versions did not say."""
+
     format: int = Field(ge=1)
     of: str
     machine: dict[str, str]
+    computes_on: str | None = None
     way: Way
 
 
-def write_way(folder: Path, manifest: Mapping[str, Any], way: Way, measured: Sequence[Mapping[str, Any]]) -> Path:
+def write_way(
+    folder: Path, manifest: Mapping[str, Any], way: Way, measured: Sequence[Mapping[str, Any]], *, computes_on: str
+) -> Path:
     """Writes the choice into the folder of the model that ``manifest`` describes. Raises SaveError."""
-    found = {"format": FORMAT, "of": manifest[SEAL], "machine": machine(), "way": way.model_dump()}
-    plain = json.loads(json_text({**found, "measured": list(measured)}))  # as it will be read
+    found = {"format": FORMAT, "of": manifest[SEAL], "machine": machine(), "computes_on": computes_on}
+    plain = json.loads(json_text({**found, "way": way.model_dump(), "measured": list(measured)}))  # as it will be read
     return save_text(folder / OPTIMIZED, json_text({**plain, _CHECKSUM: _checksum(plain)}, indent=1) + "\n")
 
 
-def read_way(folder: Path, manifest: Mapping[str, Any]) -> tuple[Way | None, str | None]:
-    """The way to compute the model here, and a message where the folder has one that does not hold."""
+def read_way(folder: Path, manifest: Mapping[str, Any]) -> tuple[Choice | None, str | None]:
+    """The choice that holds here, and a message where the folder has one that does not. A process that has fewer cores
+    than were measured with computes on fewer threads, and else in the same way.
+    """
     if not (folder / OPTIMIZED).exists():
         return None, None
     place = repr(str(folder / OPTIMIZED))
@@ -69,7 +77,7 @@ def read_way(folder: Path, manifest: Mapping[str, Any]) -> tuple[Way | None, str
         content = read_json(folder, OPTIMIZED)
         if not isinstance(content, dict) or content.get(_CHECKSUM) != _checksum(content):
             return None, f"{place} is damaged, or was changed, and is not obeyed. {AGAIN}"
-        kept = _File.model_validate(content)
+        kept = Choice.model_validate(content)
     except ModelFolderError as error:
         return None, f"{error.message} It is not obeyed. {AGAIN}"
     except ValidationError as error:
@@ -79,9 +87,18 @@ def read_way(folder: Path, manifest: Mapping[str, Any]) -> tuple[Way | None, str
     if kept.of != manifest.get(SEAL):
         return None, f"{place} was measured with another model, and is not obeyed. {AGAIN}"
     here = machine()
+    if _has_fewer_cores(here, kept.machine):
+        threads = min(kept.way.threads, int(here["cores"]))
+        return kept.model_copy(update={"way": kept.way.model_copy(update={"threads": threads})}), None
     if kept.machine != here:
         return None, f"{place} was measured on {_named(kept.machine)}, and is not obeyed on {_named(here)}. {AGAIN}"
-    return kept.way, None
+    return kept, None
+
+
+def _has_fewer_cores(here: Mapping[str, str], there: Mapping[str, str]) -> bool:
+    """Whether these are the same processor, of which ``here`` has the smaller part."""
+    cores = there.get("cores", "")
+    return {**there, "cores": here["cores"]} == here and cores.isdecimal() and int(here["cores"]) < int(cores)
 
 
 def _named(known: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ and ``evaluate``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from polydetr.inference.kept_rows import KeptRows
 
 MAX_DROP = 0.5
 """Points that a target's first metric may fall by."""
+MOST_DROP = 100
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Change:
     """One target's first metric, computed in one way and in another.
 
     points: by how much it got worse, in hundredths: of 1 for a score, of ``before`` for an error (``rmse``, ...); below
-    0 where it got better.
+    0 where it got better, infinite where ``after`` is no number.
     """
 
     target: str
@@ -74,6 +76,26 @@ def measured_by(engine: Engine, rows: KeptRows) -> Measured:
         ) from None
 
 
+def standard_by(engine: Engine, rows: KeptRows) -> Measured:
+    """``measured_by``, to compare other ways with.
+
+    Raises:
+        ConfigError: a target has no label in the rows, or its first metric is no number: whether it falls cannot show.
+    """
+    measured = measured_by(engine, rows)
+    faults = [f"none has a label of {quoted(target)}" for target in engine.tasks if target not in measured.evaluations]
+    for target, evaluation in measured.evaluations.items():
+        metric = engine.tasks[target].primary_metric
+        if not math.isfinite(evaluation.metrics[metric]):
+            faults.append(f"{metric} of {quoted(target)} is {evaluation.metrics[metric]}")
+    if faults:
+        raise ConfigError(
+            f"nothing can be proved by these {len(rows)} rows: {', '.join(faults)}.",
+            hint="Name rows with labels of every target: --rows FILE (rows=FILE).",
+        )
+    return measured
+
+
 def compared(engine: Engine, before: Measured, after: Measured) -> Proof:
     """Two ways to compute the same rows."""
     changes = []
@@ -82,7 +104,8 @@ def compared(engine: Engine, before: Measured, after: Measured) -> Proof:
         metric = task.primary_metric
         first, second = (float(e.metrics[metric]) for e in (evaluation, after.evaluations[target]))
         worse = (second - first) / max(abs(first), 1e-12) if task.lower_is_better else first - second
-        changes.append(Change(target, metric, first, second, round(100 * worse, 4)))
+        points = round(100 * worse, 4) if math.isfinite(second) else math.inf
+        changes.append(Change(target, metric, first, second, points))
     pairs = [
         abs((one.probability or 0.0) - (other.probability or 0.0))
         for a, b in zip(before.results, after.results, strict=True)
@@ -95,14 +118,16 @@ def proved(engine: Engine, other: Engine, rows: KeptRows, *, max_drop: float, ho
     """The proof that ``other`` answers as well as ``engine``. how: what it does otherwise, for the message.
 
     Raises:
-        ConfigError: none of the rows has a label. PolydetrError: a target's first metric falls by more than
-            ``max_drop`` points.
+        ConfigError: see ``standard_by``. PolydetrError: a target's first metric falls by more than ``max_drop`` points.
     """
-    proof = compared(engine, measured_by(engine, rows), measured_by(other, rows))
+    proof = compared(engine, standard_by(engine, rows), measured_by(other, rows))
     if not proof.worst.points <= max_drop:
+        more, without = _above(proof.worst.points), "export without --int8 (int8=True)."
         raise PolydetrError(
             f"{how}: {proof.worst} on {proof.rows} rows, more than {max_drop:g} allows: nothing is written.",
-            hint=f"Allow more: export --max-drop {_above(proof.worst.points):g} (max_drop=), or leave --int8 out.",
+            hint=f"Allow more: export --max-drop {more:g} (max_drop=), or {without}"
+            if more <= MOST_DROP
+            else f"No limit allows that: {without}",
         )
     return proof
 
@@ -118,8 +143,8 @@ def no_rows(why: str) -> ConfigError:
 
 def check_max_drop(max_drop: float) -> None:
     """Raises ConfigError for what is no number of points."""
-    if not 0 <= max_drop <= 100:
-        raise ConfigError(f"max_drop = {max_drop}: expected points from 0 to 100.")
+    if not 0 <= max_drop <= MOST_DROP:
+        raise ConfigError(f"max_drop = {max_drop}: expected points from 0 to {MOST_DROP}.")
 
 
 def _above(points: float) -> float:

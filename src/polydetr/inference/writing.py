@@ -27,7 +27,7 @@ LOOKED_AT = 1_000
 
 class WritingWarning(UserWarning):
     """What was written is not all that there was, or is called otherwise: a column's name was taken, a text was too
-    long for a cell.
+    long for a cell, the reports of a model were gone.
     """
 
 

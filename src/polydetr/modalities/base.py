@@ -102,6 +102,8 @@ class Modality(ABC):
     """The kind of ``Finding`` for a value that cannot be read."""
     paced_in: ClassVar[str] = "tokens"
     """What the pace of a training is counted in, where a model reads nothing else: "tokens", or what its rows are."""
+    files: ClassVar[frozenset[str]] = frozenset()
+    """Names of what ``save_files`` may write, below the model's folder: what ``from_state`` opens there."""
 
     def __init__(self, fields: Sequence[str], *, needs: Needs) -> None:
         self.fields, self.needs = tuple(fields), needs

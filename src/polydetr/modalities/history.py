@@ -90,6 +90,7 @@ class HistoryModality(Modality):
 
     name: ClassVar[str] = "history"
     reads: ClassVar[frozenset[str]] = frozenset({"history"})
+    files: ClassVar[frozenset[str]] = frozenset(f"{_FOLDER}/{name}" for name in TableModality.files)
 
     def __init__(
         self,

@@ -58,6 +58,7 @@ class ImageModality(Modality):
 
     name: ClassVar[str] = "image"
     reads: ClassVar[frozenset[str]] = frozenset({"image"})
+    files: ClassVar[frozenset[str]] = frozenset({"vision.json"})
     reads_files: bool = True
     fault: ClassVar[str] = "unreadable"
     paced_in: ClassVar[str] = "images"

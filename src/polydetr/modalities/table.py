@@ -49,6 +49,7 @@ class TableModality(Modality):
 
     name: ClassVar[str] = "table"
     reads: ClassVar[frozenset[str]] = frozenset(KINDS)
+    files: ClassVar[frozenset[str]] = frozenset({COLUMNS_FILE})
 
     def __init__(self, columns: Sequence[Column], *, config: TableConfig, needs: Needs) -> None:
         super().__init__([column.name for column in columns], needs=needs)

@@ -89,6 +89,7 @@ class TextModality(Modality):
 
     name: ClassVar[str] = "text"
     reads: ClassVar[frozenset[str]] = frozenset({"text"})
+    files: ClassVar[frozenset[str]] = frozenset({"backbone.json", "tokenizer.json"})
 
     def __init__(
         self, fields: Sequence[str], spec: TextSpec, *, config: TextConfig, needs: Needs, encoding: int = ENCODING

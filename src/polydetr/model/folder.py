@@ -8,6 +8,7 @@ import os
 import platform
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,10 +25,17 @@ from polydetr.config.sections import Config, ModelConfig
 from polydetr.core.files import json_text, make_folder, sha256_of, take_usual_rights, write_text
 from polydetr.core.lock import held
 from polydetr.engine.engine import Engine
-from polydetr.errors import BackboneError, ConfigError, ModelFolderError, OutputError, SaveError, check_choice
+from polydetr.errors import (
+    COPY_AGAIN,
+    BackboneError,
+    ConfigError,
+    ModelFolderError,
+    OutputError,
+    SaveError,
+    check_choice,
+)
 from polydetr.inference.folder import (
     CARD,
-    COPY_AGAIN,
     FORMAT_VERSION,
     LEFT,
     MANIFEST,
@@ -37,10 +45,11 @@ from polydetr.inference.folder import (
     beside,
     lock_of,
     own_file,
-    read_json,
     seal_of,
+    still_holds,
 )
 from polydetr.inference.kept_rows import ROWS
+from polydetr.inference.writing import WritingWarning
 from polydetr.modalities.base import Modality
 from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
@@ -79,8 +88,9 @@ def save_folder(
     info: Mapping[str, Any],
     *,
     extra: Callable[[Path], None] = lambda new: None,
-) -> None:
-    """Writes a model folder; what was there before is replaced as a whole or not at all (``write_folder``).
+) -> dict[str, Any]:
+    """Writes a model folder; what was there before is replaced as a whole or not at all (``write_folder``). Returns its
+    description.
 
     extra: writes reports and card into the new folder before it is sealed.
 
@@ -94,11 +104,12 @@ def save_folder(
         take_usual_rights(new / WEIGHTS)
         extra(new)
 
-    write_folder(folder, engine, info, fill)
+    return write_folder(folder, engine, info, fill)
 
 
-def write_folder(folder: Path, engine: Engine, info: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, engine: Engine, info: Mapping[str, Any], fill: Callable[[Path], None]) -> dict[str, Any]:
     """Writes a whole new folder beside ``folder``, then swaps the two; a failure leaves the old model as it was.
+    Returns the new description.
 
     fill: writes what computes the forward pass, and all that is for people; encoding and decoding are written here.
 
@@ -116,13 +127,15 @@ def write_folder(folder: Path, engine: Engine, info: Mapping[str, Any], fill: Ca
                 for modality in engine.encoder.modalities.values():
                     modality.save_files(new)
                 fill(new)
-                write_text(new / MANIFEST, _sealed(_manifest(new, engine, info)))
+                manifest = _sealed(_manifest(new, engine, info))
+                write_text(new / MANIFEST, json_text(manifest, indent=1) + "\n")
                 if place.exists():
                     shutil.copymode(place, new)
                     os.replace(place, new.with_suffix(".old"))
                 os.replace(new, place)
             finally:  # also after an interruption
                 _finish(place)
+            return manifest
     except (OSError, SafetensorError, SaveError) as error:
         raise SaveError(
             f"cannot save the model to {str(folder)!r}: {error}.",
@@ -182,10 +195,10 @@ def _manifest(folder: Path, engine: Engine, info: Mapping[str, Any]) -> dict[str
     }
 
 
-def _sealed(manifest: Mapping[str, Any]) -> str:
-    """The description as text, with its own checksum: a changed label would otherwise go unnoticed."""
-    plain = json.loads(json_text({k: v for k, v in manifest.items() if k != SEAL}))  # as it will be read
-    return json_text({**plain, SEAL: seal_of(plain)}, indent=1) + "\n"
+def _sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The description as it will be read, with its own checksum: a changed label would otherwise go unnoticed."""
+    plain = json.loads(json_text({k: v for k, v in manifest.items() if k != SEAL}))
+    return {**plain, SEAL: seal_of(plain)}
 
 
 def check_replaceable(folder: Path) -> None:
@@ -256,16 +269,15 @@ def load_runner(
 
 def copy_reports(source: Path, target: Path, *, seal: object) -> None:
     """The model card, the reports and the kept rows of one model folder into another, where ``source`` still holds the
-    model with this ``seal``: those of another one, trained there since, say nothing about it.
+    model with this ``seal``: those of another one, saved there since, say nothing about it, and a ``WritingWarning``
+    tells that they stay behind.
 
     Raises:
         ModelFolderError: one of them is no ordinary file in this folder. OSError.
     """
-    try:
-        unchanged = read_json(source, MANIFEST).get(SEAL) == seal
-    except (ModelFolderError, AttributeError):
-        unchanged = False
-    if not unchanged:
+    if not still_holds(source, seal):
+        message = f"{str(source)!r} no longer holds the model: its card, reports and kept rows are not saved with it."
+        warnings.warn(message, WritingWarning, stacklevel=2)
         return
     names = [name for name in (CARD, ROWS) if (source / name).exists()]
     for folder, inner, files in os.walk(source / "reports"):

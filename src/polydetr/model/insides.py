@@ -21,6 +21,7 @@ from polydetr.modalities.units import Scores
 from polydetr.model.attention_maps import attention_between_words, attention_by_modality, attention_layers, rollout
 from polydetr.model.gradients import JointPath, integrated_gradients
 from polydetr.model.model import PolyModel
+from polydetr.model.precision import Precision, apply
 from polydetr.model.runner import TorchRunner
 from polydetr.nn.batch import Batch
 
@@ -38,9 +39,11 @@ class TorchInsides:
     @classmethod
     def of(cls, engine: Engine, model: PolyModel) -> TorchInsides:
         """``model``, which computes for ``engine``, and the engine itself where it computes in float32; else copies."""
-        if all(p.dtype == torch.float32 for p in model.parameters()):
+        in_int8 = any(getattr(module, "int8", False) for module in model.modules())  # of weights in float32
+        if not in_int8 and all(p.dtype == torch.float32 for p in model.parameters()):
             return cls(engine, model)
-        model = copy.deepcopy(model).float().eval()
+        model = copy.deepcopy(model)
+        apply(model, Precision("fp32"))
         return cls(engine.with_runner(TorchRunner(model)), model)
 
     def attributed(self, case: Case) -> tuple[Attribution, Scores] | None:

@@ -64,6 +64,13 @@ class TorchRunner:
         self.precision = "fp32"
         """As it was loaded."""
 
+    @property
+    def computes_on(self) -> str:
+        """See ``core.runner.SizedRunner``."""
+        device = next(self.model.parameters()).device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return f"torch {torch.__version__}, {name}"
+
     def listened_by(self, listener: Listener) -> TorchRunner:
         """A runner over the same model that passes every batch and its outputs to ``listener`` before they become
         NumPy (for losses, calibration); in this thread, batch after batch.

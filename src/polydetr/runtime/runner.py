@@ -64,6 +64,13 @@ class OnnxRunner:
         self._process = os.getpid()
 
     @property
+    def computes_on(self) -> str:
+        """See ``core.runner.SizedRunner``."""
+        import onnxruntime  # which the graphs have done by now
+
+        return f"onnxruntime {onnxruntime.__version__}, cpu"
+
+    @property
     def threads(self) -> int:
         """See ``core.runner.SizedRunner``."""
         return self.at_once

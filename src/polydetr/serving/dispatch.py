@@ -288,6 +288,9 @@ class Dispatcher:
             if (version := self._known(columns["handle"])) is not None:
                 version.windows.add(columns["counts"])
             return
+        if warned := message.get("warned"):
+            self._notify("model_warned", {"process": lane.number, "warning": warned})
+            return
         if compared := message.get("compared"):
             self._compared(compared)
             return

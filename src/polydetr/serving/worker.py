@@ -23,6 +23,7 @@ from typing import Any
 
 from polydetr.core.ahead import cores
 from polydetr.errors import PolydetrError
+from polydetr.inference.optimized import OptimizedWarning
 from polydetr.serving import frames
 from polydetr.serving.contract import Ask
 from polydetr.serving.parcels import Parcel, Piece, ServedModel, computed
@@ -195,6 +196,10 @@ class Worker:
 
     # -- models -------------------------------------------------------------------------------------------------------
 
+    def warned(self, message: Warning | str, *_: Any) -> None:
+        """In place of ``warnings.showwarning``: for the service's log."""
+        self.send({"warned": str(message)})
+
     def _load(self, message: dict[str, Any]) -> None:
         try:
             info = self.models.load(message["handle"], Path(message["folder"]), runtime=message["runtime"])
@@ -232,10 +237,12 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_S)
     warnings.simplefilter("ignore")  # they quote rows, and rows are the callers'
+    warnings.simplefilter("always", OptimizedWarning)  # of a model's folder alone
     sock = socket.socket(fileno=descriptor)
     try:
         hello, _ = frames.receive(sock)
         worker = Worker(sock, budget=hello["budget"], mark=hello["mark"])
+        warnings.showwarning = worker.warned
         worker.serve()
     except (frames.Closed, OSError):
         pass

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polydetr.core.files import write_json
-from polydetr.errors import BackboneError, ModelFolderError, SaveError, did_you_mean, faults, nearest
+from polydetr.errors import COPY_AGAIN, BackboneError, ModelFolderError, SaveError, did_you_mean, faults, nearest
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -27,7 +27,6 @@ _CONVERT = (
 
 FORMAT = 1
 """Of the JSON files that ``save_fields`` writes."""
-COPY_AGAIN = "Copy the whole model folder again."
 MOST_LAYERS = 1024
 
 

@@ -19,9 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polydetr.core import plugs
 from polydetr.core.files import save_text
-from polydetr.errors import BackboneError, ModelFolderError
+from polydetr.errors import COPY_AGAIN, BackboneError, ModelFolderError
 from polydetr.specs.folders import (
-    COPY_AGAIN,
     MOST_LAYERS,
     SavedFields,
     find_backbone,
@@ -47,10 +46,11 @@ class TextSpec:
     """A text encoder as far as its texts must know it, and where its pretrained weights lie.
 
     ``config`` is JSON: ``config["architecture"]`` is ``"bert"`` (``config["encoder"]`` holds the arguments of
-    :class:`polydetr.backbones.bert.BertEncoder`) or ``"transformers"`` (``config["hf_config"]``). ``tokenizer`` neither
-    truncates nor pads; encode with ``add_special_tokens=False`` and put ``cls_id`` and ``sep_id`` around the ids.
-    ``max_positions`` is the longest window in tokens, those two included. ``source`` is where the pretrained weights
-    lie; None for one restored from a model folder.
+    :class:`polydetr.backbones.bert.BertEncoder`) or ``"transformers"`` (``config["hf_config"]``, and the number of the
+    first token's position, ``config["position_offset"]``). ``tokenizer`` neither truncates nor pads; encode with
+    ``add_special_tokens=False`` and put ``cls_id`` and ``sep_id`` around the ids. ``max_positions`` is the longest
+    window in tokens, those two included. ``source`` is where the pretrained weights lie; None for one restored from a
+    model folder.
     """
 
     name: str
@@ -122,6 +122,7 @@ class _Bert(BaseModel, defer_build=True):
 class _Transformers(BaseModel, defer_build=True):
     architecture: Literal["transformers"]
     hf_config: dict[str, Any]
+    position_offset: int = Field(default=0, ge=0)
 
 
 class _Saved(SavedFields):
@@ -224,7 +225,9 @@ def _describe_other(hf: Mapping[str, Any]) -> tuple[dict[str, Any], int, int, in
             "config.json names no model_type.", hint="Expected the config.json of a transformers model."
         )
     describe = plugs.load("polydetr.backbones.wrapped:describe")  # transformers knows, and needs torch
-    return {"architecture": "transformers", "hf_config": kept}, *describe(kept)
+    hidden_dim, num_layers, max_positions, offset = describe(kept)
+    config = {"architecture": "transformers", "hf_config": kept, "position_offset": offset}
+    return config, hidden_dim, num_layers, max_positions
 
 
 _SPECIAL = {
