@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 PARCEL_ROWS = 32
 PARCEL_BYTES = 1 << 20
 _SURE = 0.75
-"""Of a request's time: as much of it may be taken already. What rows take is a mean, and other programs compute too; who
-is refused at once can ask elsewhere, who is told after the whole time that it was too short has lost it.
+"""Of a request's time: as much of it may be taken already. What rows take is a mean, and other programs compute too;
+who is refused at once can ask elsewhere, who is told after the whole time that it was too short has lost it.
 """
 
 
