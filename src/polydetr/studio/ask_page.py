@@ -267,7 +267,7 @@ class AskPage:
                     text(str(one), "li", dir="auto")
 
     def _source(self, content: bytes) -> str:
-        return f"upload:{self.form.token_of(content) or ''}"
+        return f"upload:{self.form.uploads.token_of(content) or ''}"
 
     # -- the address and the request ----------------------------------------------------------------------------------
 
