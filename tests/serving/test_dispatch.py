@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from polydetr.errors import ModelFolderError
+from polydetr.serving import dispatch
 from polydetr.serving.contract import Ask, Unavailable
 from polydetr.serving.fleet import ModelFleet
 
@@ -122,6 +123,24 @@ def test_a_process_begins_again_also_without_a_model_that_cannot_be_loaded(stubs
             await stubs.asked()
         await stubs.fleet.replace("film", "b")
         assert await stubs.label() == "b"
+
+    run(stubs, work())
+
+
+def test_a_model_whose_folder_comes_back_answers_again(stubs: Stubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_AGAIN_S", 0.05)
+
+    async def work() -> None:
+        stubs.does("a", "lacks")
+        await stubs.end_a_process()
+        await stubs.until("process_ready", 1)
+        with pytest.raises(Unavailable, match="cannot be loaded again"):
+            await stubs.asked()
+        stubs.does("a", "")
+        async with asyncio.timeout(20):
+            while stubs.fleet.models()["film"].state != "ready":
+                await asyncio.sleep(0.01)
+        assert await stubs.label() == "a"
 
     run(stubs, work())
 

@@ -28,6 +28,8 @@ TURNS_AHEAD = 8
 _MOST_ENDS = 2
 """A version that no request waits for is not loaded again once so many processes ended while it was."""
 _SLOWEST_RESTART_S = 30.0
+_AGAIN_S = 10.0
+"""After which a model is loaded again whose folder could not be read, as while a network drive is away."""
 Notify = Callable[[str, Mapping[str, Any]], None]
 """Takes an event of the service by its name, with numbers and names that tell of it and no text of a caller."""
 
@@ -107,7 +109,22 @@ class Dispatcher:
                 if not again:
                     raise
                 self._failed(version, error)
+                self._do(self._load_again(lane, version))
         self._tell_shadows(lane)
+
+    async def _load_again(self, lane: Lane, version: Version) -> None:
+        """Until it is there, or the process is not, or the model is replaced."""
+        process = lane.process
+        while True:
+            await asyncio.sleep(_AGAIN_S)
+            if lane.process is not process or not process.is_up or self._known(version.handle) is None:
+                return
+            with contextlib.suppress(ModelFolderError, ConfigError, Unavailable):
+                await lane.load(version, self._runtime, self.codec)
+                version.fault = None
+                self._tell_shadows(lane)
+                self.pump()
+                return
 
     async def _load_later(self, lane: Lane, versions: Sequence[Version]) -> None:
         """Those that no request waits for. What is left when the process ends is loaded into the next one."""
