@@ -52,13 +52,20 @@ class Wanted:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether it listens on an address of this machine alone."""
         if self.host == "localhost":
             return True
         try:
             return ipaddress.ip_address(self.host.strip("[]")).is_loopback
         except ValueError:
             return False
+
+    @property
+    def reached_at(self) -> str:
+        """Where others reach it, itself or by way of a reverse proxy; "" where only this machine does."""
+        if self.is_local and not (self.hosts or self.proxies or self.root_path):
+            return ""
+        return " or ".join(self.hosts) or f"{self.host}{self.root_path}"
 
     @property
     def place(self) -> Place:
@@ -104,11 +111,11 @@ def check(wanted: Wanted) -> KeyFile | None:
     from polydetr.core.plugs import RUNNERS
 
     keys = KeyFile(wanted.keys) if wanted.keys else None
-    if keys is None and not wanted.is_local:
+    if keys is None and wanted.reached_at:
         raise ConfigError(
-            f"everybody who reaches {wanted.host} could ask these models.",
+            f"everybody who reaches {wanted.reached_at} could ask these models.",
             hint="Make a key and name its file: polydetr keys add NAME, then polydetr serve --keys polydetr-keys.json; "
-            "without --host only this machine is answered.",
+            "without --host, --allowed-host, --proxy and --root-path only this machine is answered.",
         )
     if keys is not None and not keys.keys():
         raise ConfigError(f"there is no key in {str(wanted.keys)!r}.", hint="polydetr keys add NAME makes one.")

@@ -33,16 +33,14 @@ def studio_pages(
     """
     database = Database.open(store)
     people = People(database)
-    alone = wanted.is_local and not (wanted.hosts or wanted.proxies or wanted.root_path)
     if not people.any():
-        if not alone:
-            reached = " or ".join(wanted.hosts) or f"{wanted.host}{wanted.root_path}"
+        if wanted.reached_at:
             raise ConfigError(
-                f"everybody who reaches {reached} could use the pages: nobody has to sign in.",
+                f"everybody who reaches {wanted.reached_at} could use the pages: nobody has to sign in.",
                 hint="Make an admin: polydetr people add --role admin NAME; or serve without pages: --no-studio.",
             )
         people = None
-    may_train = alone if may_train is None else may_train
+    may_train = not wanted.reached_at if may_train is None else may_train
 
     def made(fleet: Fleet) -> StudioPages:
         studio = Studio(
