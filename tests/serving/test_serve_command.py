@@ -39,7 +39,7 @@ def test_what_is_wrong_is_said_before_a_model_is_loaded(run: Run, film_folder: P
         for arguments, says in {
             (film_folder, "--host", "0.0.0.0"): ("polydetr keys add NAME", "--keys"),
             (film_folder, "--host", "192.0.2.1"): ("polydetr keys add NAME",),
-            (film_folder, "--allowed-host", "ml.example.org"): ("everybody who reaches ml.example.org", "polydetr keys add"),
+            (film_folder, "--allowed-host", "ml.example.org"): ("reaches ml.example.org", "polydetr keys add"),
             (film_folder, "--proxy", "127.0.0.1"): ("polydetr keys add NAME", "without --host"),
             (film_folder, "--root-path", "/models"): ("everybody who reaches 127.0.0.1/models",),
             (film_folder, "--keys", empty): ("there is no key in",),
