@@ -41,7 +41,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = pytest.MonkeyPatch()
     patch.setenv("POLYDETR_CACHE", str(folder.parent / "cache"))
     training = {"head_lr": 3e-3, "batch_tokens": 512, "ema_decay": 0.9, "precision": "fp32"}
-    settings = merge(SMALL, WIDE | {"steps": 250, "training": training})
+    settings = merge(SMALL, WIDE | {"steps": 400, "training": training})
     Predictor.fit(rows, valid=rows, backbone="none", seed=2, settings=settings, out=folder)
     patch.undo()
     return folder
@@ -60,7 +60,7 @@ def test_eight_images_are_learned_by_heart(predictor: Predictor) -> None:
     assert found["map_50"] == 1.0
     assert found["map"] > 0.9
     assert predictor.schema.to_dict()["targets"] == [{"name": "objects", "task": "detection"}]
-    assert predictor.info["training"]["steps"] == 250
+    assert predictor.info["training"]["steps"] == 400
 
 
 def test_answers_are_boxes_in_pixels_the_highest_scoring_first(predictor: Predictor) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny_runs import VALID, train
 
 from polydetr import Predictor
+from polydetr.inference.writing import WritingWarning
 
 SIZE = {"model": {"embed_dim": 128, "num_layers": 2}}
 
@@ -68,9 +69,11 @@ def test_saving_writes_the_weights_in_use_whatever_has_become_of_the_folder(tmp_
     loaded = Predictor.load(tmp_path / "model", precision=precision)
     answers = loaded.predict_proba(VALID)
     fit(tmp_path / "model", precision, seed=1, overwrite=True)  # another model in its place
-    loaded.save(tmp_path / "copy")
+    with pytest.warns(WritingWarning, match="no longer holds the model"):
+        loaded.save(tmp_path / "copy")
     shutil.rmtree(tmp_path / "model")
-    loaded.save(tmp_path / "again")
+    with pytest.warns(WritingWarning, match="no longer holds the model"):
+        loaded.save(tmp_path / "again")
     for folder in (tmp_path / "copy", tmp_path / "again"):
         found = load_file(folder / "model.safetensors")
         assert found.keys() == expected.keys()
