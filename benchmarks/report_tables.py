@@ -264,6 +264,7 @@ def entities(results: Results) -> str:
             "entity F1",
             "the most a flat one could reach",
             "recall of nested ones",
+            "training rows",
             "parameters",
             "seed",
             "date",

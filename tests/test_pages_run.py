@@ -24,7 +24,7 @@ GENERATED = {DOCS / "reference" / "cli.md"}
 OWN_TESTS = {
     DOCS / "guide" / "equations.md": "tests/nn/test_guide_equations.py",
     DOCS / "guide" / "extending.md": "test_readme.py",
-    DOCS / "guide" / "labelling.md": "test_labelling_page.py",
+    DOCS / "guide" / "labeling.md": "test_labeling_page.py",
 }
 CHINESE = {
     ROOT / "README.zh-CN.md": ROOT / "README.md",

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
+from polydetr.core.installed import pip_install
 from polydetr.web.people import passwords
 from polydetr.web.people.people import People
 from polydetr.web.store.database import Database
@@ -197,4 +198,4 @@ def test_what_is_not_installed_is_named_with_its_line(run: Run, monkeypatch: pyt
     monkeypatch.setattr("polydetr.core.installed.is_installed", lambda module: module != "alembic")
     code, _, err = run("people", "list")
     assert code == 2
-    assert "people and stores need alembic, which is not installed. pip install 'polydetr[studio]'" in err
+    assert f"people and stores need alembic, which is not installed. {pip_install('studio')}" in err

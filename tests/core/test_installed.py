@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,16 +42,24 @@ def test_what_needs_torch_names_it_and_what_to_install(tmp_path: Path) -> None:
         Predictor.from_checkpoint(tmp_path, tmp_path / "out")
 
 
+def only(name: str) -> Callable[[str], None]:
+    """Stands for ``importlib.metadata.distribution`` where this one alone is installed."""
+
+    def distribution(wanted: str) -> None:
+        if wanted != name:
+            raise importlib.metadata.PackageNotFoundError(wanted)
+
+    return distribution
+
+
 def test_an_extra_is_added_to_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (pip_install("xlsx"), pip_upgrade()) == (
-        "pip install 'polydetr[xlsx]'",
-        "pip install --upgrade polydetr",
-    )
+    for there in ("polydetr", "polydetr-core"):
+        monkeypatch.setattr("importlib.metadata.distribution", only(there))
+        assert (pip_install("xlsx"), pip_upgrade()) == (
+            f"pip install '{there}[xlsx]'",
+            f"pip install --upgrade {there}",
+        )
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert (pip_install("xlsx"), pip_upgrade()) == (
-        "pip install 'polydetr-core[xlsx]'",
-        "pip install --upgrade polydetr-core",
-    )
     with pytest.raises(ConfigError, match=r"reports needs matplotlib, which is not installed\."):
         check_installed("matplotlib", "a folder of reports")
     with pytest.raises(ConfigError, match=r"brings it\. Or wait"):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from polydetr.core.installed import pip_install
 from polydetr.errors import BackboneError
 
 
@@ -139,7 +140,7 @@ def _configuration(hf_config: Mapping[str, Any]) -> Any:
         from transformers import AutoConfig
     except ImportError:
         raise BackboneError(
-            f"a {hf_config.get('model_type')!r} encoder needs the transformers library.", hint="Install polydetr[hub]."
+            f"a {hf_config.get('model_type')!r} encoder needs the transformers library.", hint=f"{pip_install('hub')}."
         ) from None
     settings = _plain(hf_config)
     kind = str(settings.pop("model_type", ""))

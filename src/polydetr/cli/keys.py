@@ -38,7 +38,7 @@ def keys_list(keys: KeysPath = KEYS, as_json: JsonFlag = False) -> None:
     for key in every:
         show(f"{key.name}  {'admin, ' if key.admin else ''}made {key.created}")
     if not every:
-        say(f"polydetr: there is no key in {keys}; polydetr keys add NAME makes one")
+        say(f"polydetr: there is no key in {keys}; polydetr keys add NAME --keys {keys} makes one")
 
 
 def keys_revoke(

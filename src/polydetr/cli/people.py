@@ -12,7 +12,7 @@ import typer
 
 from polydetr.cli.output import print_json, say, show
 from polydetr.cli.reading import JsonFlag
-from polydetr.errors import InputError
+from polydetr.errors import InputError, check_choice
 from polydetr.web.store import DEFAULT_ADDRESS, check_packages
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ def people_add(
     as_json: JsonFlag = False,
 ) -> None:
     """Let a person sign in. The password is asked for, or read as one line of standard input."""
+    from polydetr.web.people.roles import ROLES
+
+    check_choice("role", role, ROLES)  # before a store is made and a password asked for
     with opened(store, make=True) as database:
         from polydetr.web.people.people import People
 

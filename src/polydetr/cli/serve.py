@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polydetr.cli.output import say
+from polydetr.core.installed import pip_install
 from polydetr.errors import ConfigError, PolydetrError
 
 if TYPE_CHECKING:
@@ -72,7 +73,10 @@ def serve(
     from polydetr.serving.run import serve as run
 
     if root_path and not (root_path.startswith("/") and not root_path.endswith("/")):
-        raise ConfigError(f"--root-path {root_path!r} begins with a slash and ends without one, such as /models.")
+        raise ConfigError(
+            f"--root-path is {root_path!r}, expected a path that begins with a slash and ends without one.",
+            hint="Such as /models.",
+        )
     for option, value in (("--rate", rate), ("--max-body", max_body), ("--timeout", timeout)):
         if value is not None and not math.isfinite(value):
             raise ConfigError(f"{option} is {value}, expected a number.", hint="Name one, or leave the option out.")
@@ -104,7 +108,7 @@ def _pages(
     if missing:
         raise ConfigError(
             f"{', '.join(missing)}: not installed, and the pages take it.",
-            hint="pip install 'polydetr[studio]', or leave out --studio",
+            hint=f"{pip_install('studio')}, or leave out --studio",
         )
     from polydetr.core.databases import read_address
     from polydetr.studio.opened import studio_pages
@@ -127,9 +131,7 @@ def _pages(
 
 def _check_installed() -> None:
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ConfigError(
-            f"{', '.join(missing)}: not installed, and serving takes it.", hint="pip install 'polydetr[serve]'"
-        )
+        raise ConfigError(f"{', '.join(missing)}: not installed, and serving takes it.", hint=pip_install("serve"))
 
 
 def _tell(address: str, models: Mapping[str, ModelInfo], *, with_key: bool) -> None:

@@ -21,8 +21,14 @@ def is_installed(module: str) -> bool:
 
 
 def project() -> str:
-    """The distribution that is installed: ``polydetr``, or ``polydetr-core`` where there is no PyTorch."""
-    return "polydetr" if is_installed("torch") else "polydetr-core"
+    """The distribution that is installed: ``polydetr``; or ``polydetr-core`` alone, the runtime or a checkout."""
+    from importlib import metadata
+
+    try:
+        metadata.distribution("polydetr")
+    except metadata.PackageNotFoundError:
+        return "polydetr-core"
+    return "polydetr"
 
 
 def pip_install(extra: str) -> str:

@@ -20,6 +20,7 @@ from polydetr import __version__
 from polydetr.config.sections import ModelConfig
 from polydetr.core.examples import Example
 from polydetr.core.files import save_bytes
+from polydetr.core.installed import pip_install
 from polydetr.core.runner import Runner
 from polydetr.engine.engine import Engine
 from polydetr.errors import ConfigError, OutputError, PolydetrError, listed
@@ -41,7 +42,6 @@ rows are further from any sense than real ones."""
 MOST_BYTES = 2_000_000_000
 """Of weights: a message of protobuf has less than 2 GiB."""
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-EXTRA = 'pip install "polydetr[export]"'
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def check_export(out: Path, info: Mapping[str, Any], *, overwrite: bool) -> None
     """
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"exporting needs {listed(missing)}, not installed here.", hint=f"Install: {EXTRA}")
+        raise ConfigError(f"exporting needs {listed(missing)}, not installed here.", hint=f"{pip_install('export')}.")
     if "export" in info:
         raise ConfigError(
             "the model was exported already: it has graphs in place of weights.",

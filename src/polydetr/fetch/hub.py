@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from polydetr.core.installed import pip_install
 from polydetr.errors import BackboneError, did_you_mean
 from polydetr.fetch.wheels import Report
 
@@ -33,7 +34,7 @@ def fetch_from_hub(repo_id: str, *, packaged: Sequence[str], report: Report | No
     except ImportError:
         raise BackboneError(
             f"{repo_id!r} is no packaged backbone and no folder; "
-            "to load it from the Hugging Face hub install polydetr[hub].",
+            f"to load it from the Hugging Face hub: {pip_install('hub')}.",
             hint=f"{did_you_mean(repo_id, packaged)} {offline}",
         ) from None
     if report:

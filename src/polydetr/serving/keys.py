@@ -142,7 +142,7 @@ def _read(path: Path) -> Sequence[Key]:
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise DataFileError(
-            f"{str(path)!r} is no file of keys ({reason}).", hint="polydetr keys add NAME makes one."
+            f"{str(path)!r} is no file of keys ({reason}).", hint="Name the file that polydetr keys add wrote."
         ) from None
 
 

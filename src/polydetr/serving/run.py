@@ -118,7 +118,10 @@ def check(wanted: Wanted) -> KeyFile | None:
             "without --host, --allowed-host, --proxy and --root-path only this machine is answered.",
         )
     if keys is not None and not keys.keys():
-        raise ConfigError(f"there is no key in {str(wanted.keys)!r}.", hint="polydetr keys add NAME makes one.")
+        raise ConfigError(
+            f"there is no key in {str(wanted.keys)!r}.",
+            hint=f"polydetr keys add NAME --keys {quoted(str(wanted.keys))} makes one.",
+        )
     if wanted.root is not None and not wanted.root.is_dir():
         raise ConfigError(f"{str(wanted.root)!r} is no folder.", hint="--root names the folder of models to exchange.")
     if wanted.runtime is not None and wanted.runtime not in RUNNERS:

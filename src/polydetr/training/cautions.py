@@ -20,9 +20,11 @@ STEPS_BY_ITSELF = 600
 
 def length_of(config: Config) -> str:
     """How long the run may become, and how to have another length."""
+    least = config.training.min_steps
+    steps = f", or more until about {least:,} steps" if least else ""
     limit = f", {config.time_limit:g} s at most" if config.time_limit else ""
     how = "--preset fast, balanced or best; --time-limit 10m"
-    return f"preset {config.preset!r}: up to {config.epochs:g} epoch{'s' * (config.epochs != 1)}{limit} ({how})"
+    return f"preset {config.preset!r}: up to {config.epochs:g} epoch{'s' * (config.epochs != 1)}{steps}{limit} ({how})"
 
 
 def short_run(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from polydetr.config.sections import Config
 from polydetr.core.files import save_text
+from polydetr.core.installed import pip_install
 from polydetr.errors import ConfigError, Interrupted, SaveError
 from polydetr.modalities.base import Notify
 from polydetr.training.callbacks import Display, Pruned, StepInfo
@@ -236,7 +237,7 @@ def check_installed(kind: str) -> None:
     if missing:
         raise ConfigError(
             f"track = {kind!r}: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed.",
-            hint=f'pip install "polydetr[{kind}]", or leave it out of track.',
+            hint=f"{pip_install(kind)}, or leave it out of track.",
         )
 
 

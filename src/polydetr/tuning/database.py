@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydetr.core.databases import Address, check_place, need_driver, reason_of
+from polydetr.core.installed import pip_install
 from polydetr.core.lock import held
 from polydetr.errors import ConfigError, SaveError, StudyError, shown
 
@@ -146,8 +147,6 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise ConfigError(
-            "tuning needs Optuna, which is not installed.", hint="pip install 'polydetr[tune]'."
-        ) from None
+        raise ConfigError("tuning needs Optuna, which is not installed.", hint=f"{pip_install('tune')}.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna

@@ -91,7 +91,7 @@ def name_columns(
     if columns is not None:
         if len(columns) != len(rows[0]):
             raise SchemaError(
-                f"{len(columns)} column names for {len(rows[0])} columns; the first row is {_shown(rows[0])}.",
+                f"--columns names {len(columns)}, and the rows have {len(rows[0])}; the first is {_shown(rows[0])}.",
                 location=location,
             )
         names = list(columns)

@@ -102,7 +102,9 @@ class Source:
             for number, line in enumerate(text):
                 yield line if number else line.removeprefix("\ufeff")
         except UnicodeError as error:
-            raise DataFileError(f"is not {self.encoding} text ({error}).", location=Location(self.name)) from None
+            hint = f"Is it text at all? Name another encoding with {option('encoding')}, or save it as UTF-8."
+            reason = f"is not {self.encoding} text ({error})."
+            raise DataFileError(reason, location=Location(self.name), hint=hint) from None
         finally:
             with suppress(ValueError):  # the file is closed already where an error's traceback held on to this
                 text.detach()

@@ -55,7 +55,7 @@ class Database:
             if not make and not file.exists():
                 raise StoreError(
                     f"there is no store {found.shown!r}.",
-                    hint="polydetr people add --role admin NAME makes one; --store names another.",
+                    hint=f"polydetr people add --role admin --store {found.shown} NAME makes one, or name another.",
                 )
             sqlite.check_file(file)
             database = cls(found, sqlite.engine_of(file))

@@ -1,4 +1,4 @@
-"""The page "from your labelling tool to a model": its files read as shown, and its commands run in an empty folder."""
+"""The page "from your labeling tool to a model": its files read as shown, and its commands run in an empty folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from markdown_blocks import ROOT, blocks_of, run_python
 from polydetr.data.readers import read_records
 
-PAGE = ROOT / "docs" / "guide" / "labelling.md"
+PAGE = ROOT / "docs" / "guide" / "labeling.md"
 BLOCKS = blocks_of(PAGE)
 FILES = {b.title: b.content for b in BLOCKS if b.title and " " not in b.title}
 SHOWN = {
