@@ -22,7 +22,7 @@ from polydetr import LoadedModel, Options
 from polydetr.core.reading import ReadOptions
 from polydetr.engine.inputs import ReadingWarning
 from polydetr.errors import InputError, SaveError
-from polydetr.inference.writing import WritingWarning
+from polydetr.inference.writing import WritingWarning, check_outputs
 from polydetr.reports import answers_page
 from polydetr.schema.infer import infer_schema
 from tiny_models import make_engine
@@ -189,6 +189,36 @@ def test_other_names_are_refused_before_anything_is_read(classes: LoadedModel, t
     with pytest.raises(SaveError, match="there is no such folder"):
         classes.write(ROWS, tmp_path / "nowhere" / "a.csv")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("out", "html", "said"),
+    [
+        ("rows.csv", None, r"rows\.csv' is the file of the rows itself\. Name another file for --out\."),
+        ("a/../rows.csv", None, "is the file of the rows itself"),
+        ("link.csv", None, "is the file of the rows itself"),
+        (None, "rows.csv", r"is the file of the rows itself\. Name another file for --html\."),
+        ("a.csv", "a/../a.csv", r"is the file of the answers, too\. Name another file for --html\."),
+    ],
+)
+def test_no_answers_take_the_place_of_the_rows_or_of_one_another(
+    classes: LoadedModel, tmp_path: Path, out: str | None, html: str | None, said: str
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,note\na warm evening,mine\n")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link.csv").symlink_to(rows)
+    with pytest.raises(InputError, match=said):
+        classes.write(rows, out and tmp_path / out, html=html and tmp_path / html)
+    assert rows.read_text() == "text,note\na warm evening,mine\n"
+    assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices")
+def test_of_streams_nothing_takes_the_place(classes: LoadedModel) -> None:
+    check_outputs("/dev/null", "/dev/null", rows="/dev/null")
+    check_outputs("a.csv", None, rows="no\0name")
+    assert classes.write(ROWS, "/dev/null", html="/dev/null").answered == len(ROWS)
 
 
 @pytest.mark.parametrize(("module", "extra"), [("openpyxl", "xlsx"), ("pyarrow", "parquet")])

@@ -106,7 +106,7 @@ def predict(
         raise ConfigError("--strict and --lenient exclude one another.")
     if (file is None) == (not text):
         raise ConfigError("predict answers either FILE or --text." if text else "Missing argument 'FILE' (or --text).")
-    check_outputs(out, html)
+    check_outputs(out, html, rows=file)
     strictness = "strict" if strict else "lenient" if lenient else "normal"
     loaded = LoadedModel.load(model, max_pixels=max_pixels)
     options = Options(reading, strictness, seed, min_confidence, accuracy)

@@ -202,11 +202,12 @@ class LoadedModel:
         probabilities: also those of every class. progress: called with the number of rows after each.
 
         Raises:
-            InputError: the name of ``out`` says no known format, a wrong probability is asked for, or the rows cannot
-                be read at all. SaveError: a file cannot be written, or a package that it takes is not installed.
+            InputError: the name of ``out`` says no known format, or is that of the rows or of the page, a wrong
+                probability is asked for, or the rows cannot be read at all. SaveError: a file cannot be written, or a
+                package that it takes is not installed.
         """
         place = Path(out) if isinstance(out, str | Path) else out
-        check_outputs(place if isinstance(place, Path) else None, html)
+        check_outputs(place if isinstance(place, Path) else None, html, rows=rows)
         if probabilities:
             self._check_classes()
         title = f"Answers of {self.folder.name}" if self.folder else "Answers"
