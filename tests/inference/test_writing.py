@@ -156,6 +156,24 @@ def test_withheld_answers_say_so(classes: LoadedModel, tmp_path: Path) -> None:
     assert {row["label_abstained"] for row in read(tmp_path / "b.csv")} == {"false"}
 
 
+def test_of_a_list_those_that_are_withheld_say_so_wherever_people_read_them(model: LoadedModel, tmp_path: Path) -> None:
+    spans = [span for answer in model.predictions(ROWS) for span in answer["entities"].value]
+    least = sorted(span["probability"] for span in spans)[len(spans) // 2]
+    options = Options(min_confidence=least)
+    model.write(ROWS, tmp_path / "a.csv", html=tmp_path / "a.html", options=options)
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    cards = re.findall("<article.*?</article>", page, re.DOTALL)
+    for row, card, answer in zip(read(tmp_path / "a.csv"), cards, model.answer(ROWS, options=options), strict=True):
+        items = answer.predictions["entities"].value
+        labels = [f"{one['label']} withheld" if "abstained" in one else one["label"] for one in items]
+        texts = [f"{one['text']} [{label}]" for one, label in zip(items, labels, strict=True)]
+        assert (row["entities_text"] or "") == "; ".join(texts)
+        assert re.findall(r'class="chip" style="[^"]*">(.*?) [\d.]+<', card) == labels
+        ((kind, value),) = re.findall(r'class="([^"]*)"><span class="name">entities</span> <span[^>]*>(.*?)<', card)
+        assert {*value.split(", ")} == ({f"{name} × {labels.count(name)}" for name in labels} or {"nothing"})
+        assert ("withheld" in kind) == (bool(items) and all("abstained" in one for one in items))
+
+
 def test_formulas_are_text_everywhere(classes: LoadedModel, tmp_path: Path) -> None:
     rows = [{"=x": "-5", "text": '=HYPERLINK("http://a.b","warm")'}, {"=x": "@SUM(1)", "text": "a cold one"}]
     for path in places(tmp_path, [".csv", ".tsv", ".xlsx"]):

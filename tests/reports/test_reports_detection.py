@@ -55,6 +55,24 @@ def test_boxes_are_drawn_where_they_are():
     assert tuple(pixels[300, 360]) == (120, 120, 120)
 
 
+@pytest.mark.parametrize("size", [(960, 720), (400, 300)])
+def test_the_image_that_is_given_is_not_drawn_on(size):
+    own = Image.new("RGB", size, "#787878")
+    draw_boxes(own, [item(100, 75, 200, 150)])
+    assert own.getcolors() == [(size[0] * size[1], (120, 120, 120))]
+
+
+def test_a_box_that_is_withheld_is_dashed_and_says_so(monkeypatch):
+    tags = []
+    monkeypatch.setattr(BoxCanvas, "tag", lambda self, box, text, color: tags.append(text))
+    answered, withheld = item(100, 75, 200, 150, score=0.2), item(100, 75, 200, 150, score=0.2, abstained=True)
+    red = {"cup": "#ff0000"}
+    solid, dashed = (count(draw_boxes(GRAY, [one], colors=red), red["cup"]) for one in (answered, withheld))
+    assert 0.2 * solid < dashed < 0.8 * solid
+    draw_boxes(GRAY, [withheld] * 31)
+    assert tags == ["cup 0.20", *["cup withheld 0.20"] * 32]
+
+
 def test_a_dashed_outline_has_gaps():
     solid, dashed = (BoxCanvas(Image.fromarray(GRAY)) for _ in range(2))
     solid.outline([100, 75, 200, 150], "#ff0000")

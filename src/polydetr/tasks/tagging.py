@@ -13,7 +13,7 @@ from pydantic import Field
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.mistakes import Mark, Mistake
-from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction, label_of
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, confidence, listed
 from polydetr.errors import SchemaError
@@ -228,7 +228,7 @@ class TaggingTask(Task):
         return self.labels if self.plain else sorted(types_of(self.labels))
 
     def marks(self, prediction: Prediction) -> list[Span]:
-        return [Span(s["start"], s["end"], s["label"], s["probability"]) for s in prediction.value]
+        return [Span(s["start"], s["end"], label_of(s), s["probability"]) for s in prediction.value]
 
     def _best_path(self, log_p: np.ndarray) -> np.ndarray:
         """(words, C) → (words,): the most probable valid sequence of labels (Viterbi 1967)."""
