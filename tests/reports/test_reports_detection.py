@@ -176,6 +176,15 @@ def test_the_page_holds_the_worst_of_every_kind(tmp_path):
         assert tile.size == (360, 360)
 
 
+@pytest.mark.parametrize("gone", ["gone.png", None])
+def test_an_image_that_is_gone_costs_no_page(tmp_path, gone):
+    gold = [[item(10, 10, 60, 60)], [item(10, 10, 60, 60)]]
+    report = detection_report(gold, [[], []], threshold=0.5)
+    text = mistakes_page(report, [gone, GRAY], gold, [[], []], tmp_path / "page.html").read_text("utf-8")
+    assert text.count("<strong>cup missed</strong>") == 2
+    assert text.count("The image cannot be opened any more.") == text.count('<img src="data:image/jpeg') == 1
+
+
 def test_the_page_shows_no_more_than_asked_and_bears_perfection(tmp_path):
     gold, found = scene()
     images = [GRAY] * len(gold)
