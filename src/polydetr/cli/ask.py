@@ -39,13 +39,13 @@ def evaluate(
     reading: ReadOptions,
 ) -> None:
     """Measure a model on labeled rows."""
-    from polydetr.inference.measuring import report_name
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, out=out, reading=reading)
+        loaded, written = LoadedModel.load(model, max_pixels=max_pixels), list[Path]()
+        evaluations = loaded.evaluation(file, out=out, reading=reading, told=written.append)
     if out is not None:
-        pages = ", ".join(sorted(path.name for path in out.glob(f"{report_name(file)}*-mistakes.html")))
+        pages = ", ".join(path.name for path in written if path.name.endswith("-mistakes.html"))
         say(f"polydetr: wrote the reports to {out}" + (f"; the worst mistakes: {pages}" if pages else ""))
     if as_json:
         print_json({target: dict(e.metrics) for target, e in evaluations.items()})

@@ -26,7 +26,7 @@ from polydetr.errors import InputError, did_you_mean
 from polydetr.inference.asked import row_number, target_of
 from polydetr.inference.kept_rows import KeptRows, encoded_rows, read_rows
 from polydetr.inference.load import load_engine
-from polydetr.inference.measuring import evaluated, good_results, left_out, report_name
+from polydetr.inference.measuring import evaluated, good_results, left_out, write_reports
 from polydetr.inference.options import Options, least_probabilities, thresholds
 from polydetr.inference.proof import no_rows
 from polydetr.inference.writing import Written, check_outputs, write_answers
@@ -279,13 +279,19 @@ class LoadedModel:
         return {target: dict(e.metrics) for target, e in self.evaluation(rows, out=out, reading=reading).items()}
 
     def evaluation(
-        self, rows: Any, *, out: str | Path | None = None, reading: ReadOptions = ReadOptions()
+        self,
+        rows: Any,
+        *,
+        out: str | Path | None = None,
+        reading: ReadOptions = ReadOptions(),
+        told: Callable[[Path], None] = lambda path: None,
     ) -> dict[str, Evaluation]:
         """Metrics with their tables, figures and worst mistakes, by target; a target without labels in ``rows`` is not
         measured.
 
         out: a folder for what training writes into ``reports/``: tables, JSON, diagrams, and a page of the worst
-        mistakes of each target. The names of the files begin with that of the file of rows.
+        mistakes of each target. The names of the files begin with that of the file of rows, or where files of other
+        rows are called so, with that and a number. told: of every file that is written.
 
         Raises:
             SchemaError: ``rows`` have labels of no target. SaveError: ``out`` cannot be written.
@@ -301,9 +307,8 @@ class LoadedModel:
         for line in lines:
             warnings.warn(line, MeasureWarning, stacklevel=2)
         if out is not None:
-            from polydetr.reports.evaluation import write_evaluations
-
-            write_evaluations(Path(out), evaluations, name=report_name(rows), image_of=partial(image_of, self._engine))
+            for path in write_reports(Path(out), evaluations, rows, image_of=partial(image_of, self._engine)):
+                told(path)
         return evaluations
 
     def _kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:
