@@ -143,7 +143,7 @@ class TaggingTask(Task):
         self._allowed = _allowed_pairs(self.labels)
 
     def gold(self, row: Row, text: FieldText | None) -> GoldTags | None:
-        """Tags in IOB2 (plain ones as they are).
+        """Tags in IOB2 (plain ones as they are); None also of a text without any word.
 
         Raises:
             RowError: the number of tags is not the number of words, a tag is outside its scheme, or a span outside the
@@ -158,6 +158,8 @@ class TaggingTask(Task):
             tags, unfit = spans_to_iob2(text.words, spans)
             return GoldTags(tags, spans, problems + unfit)
         tags = tags_in(items, text, self.target, scheme="plain" if self.plain else self.scheme)
+        if not tags:  # nothing to measure by
+            return None
         return GoldTags(tags, [] if self.plain else spans_of_tags(tags, text))
 
     def unseen(self, gold: GoldTags) -> list[str]:
