@@ -95,7 +95,7 @@ def predict(
     """Answer every row, in order: as JSON lines, or as a table with --out; a rejected row has "error" instead of a
     prediction. Where every row is rejected, the exit code is 1.
 
-    Generated images are written as PNG files into a folder beside --out (answers.csv: answers-files/).
+    Generated images are written as PNG files into a folder beside --out (answers.csv: answers.csv-files/).
     """
     from polydetr.inference.asked import rows_of_texts
     from polydetr.inference.model import LoadedModel

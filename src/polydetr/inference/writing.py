@@ -125,7 +125,7 @@ def _sinks(
 ) -> Iterator[Any]:
     """Context managers, each of a ``_Sink``."""
     if isinstance(out, Path):
-        files = None if is_stream(out) else out.with_name(f"{out.stem}-files")
+        files = None if is_stream(out) else out.with_name(f"{out.name}-files")
         if _is_table(out):
             table = AnswerTable(engine.tasks, probabilities=probabilities, withheld=withheld, files=files)
             yield _table(out, table)
