@@ -50,6 +50,41 @@ def test_it_writes_what_training_writes(run, base, tmp_path):
     assert sum(found["mistakes"]["counts"].values()) == round(30 * (1 - found["metrics"]["accuracy"]))
 
 
+def test_reports_of_other_rows_and_of_training_stay(run, base, tmp_path):
+    out, reports = tmp_path / "out", base / "model" / "reports"
+    for folder, count in (("a", 12), ("b", 8)):
+        (tmp_path / folder).mkdir()
+        write_csv(tmp_path / folder / "new.csv", plain_rows(count, start=300))
+    write_csv(tmp_path / "valid.csv", plain_rows(8, start=300))
+    _, _, err = run("evaluate", base / "model", tmp_path / "a" / "new.csv", "--out", out)
+    assert "called" not in err
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    for _ in range(2):  # its own reports are replaced
+        _, _, err = run("evaluate", base / "model", tmp_path / "b" / "new.csv", "--out", out)
+        assert "files of other rows that are called 'new': these reports are called 'new-2'" in err
+        assert err.rstrip().endswith("; the worst mistakes: new-2-mistakes.html")
+    assert {name: (out / name).read_bytes() for name in first} == first
+    second = {path.name for path in out.iterdir()} - set(first)
+    assert second == {name.replace("new", "new-2", 1) for name in first}
+    assert json.loads((out / "new-2.json").read_text())["source"] == str((tmp_path / "b" / "new.csv").resolve())
+    before = {path.name: path.read_bytes() for path in reports.iterdir()}
+    run("evaluate", base / "model", tmp_path / "valid.csv", "--out", reports)
+    assert {name: (reports / name).read_bytes() for name in before} == before
+    for name in {path.name for path in reports.iterdir()} - set(before):
+        assert name.startswith("valid-2")
+        (reports / name).unlink()
+
+
+def test_the_rows_themselves_are_no_report(run, base, tmp_path):
+    rows = tmp_path / "new.json"
+    rows.write_text(json.dumps(plain_rows(8, start=300)))
+    kept = rows.read_bytes()
+    code, _, err = run("evaluate", base / "model", rows, "--out", tmp_path)
+    assert code == 0
+    assert "new-2-mistakes.html" in err
+    assert rows.read_bytes() == kept
+
+
 def test_json_stays_alone_on_standard_output(run, base, tmp_path):
     code, out, _ = run("evaluate", base / "model", base / "new rows.csv", "--out", tmp_path / "r", "--json")
     assert code == 0

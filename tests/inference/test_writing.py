@@ -22,7 +22,7 @@ from polydetr import LoadedModel, Options
 from polydetr.core.reading import ReadOptions
 from polydetr.engine.inputs import ReadingWarning
 from polydetr.errors import InputError, SaveError
-from polydetr.inference.writing import WritingWarning
+from polydetr.inference.writing import WritingWarning, check_outputs
 from polydetr.reports import answers_page
 from polydetr.schema.infer import infer_schema
 from tiny_models import make_engine
@@ -156,6 +156,24 @@ def test_withheld_answers_say_so(classes: LoadedModel, tmp_path: Path) -> None:
     assert {row["label_abstained"] for row in read(tmp_path / "b.csv")} == {"false"}
 
 
+def test_of_a_list_those_that_are_withheld_say_so_wherever_people_read_them(model: LoadedModel, tmp_path: Path) -> None:
+    spans = [span for answer in model.predictions(ROWS) for span in answer["entities"].value]
+    least = sorted(span["probability"] for span in spans)[len(spans) // 2]
+    options = Options(min_confidence=least)
+    model.write(ROWS, tmp_path / "a.csv", html=tmp_path / "a.html", options=options)
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    cards = re.findall("<article.*?</article>", page, re.DOTALL)
+    for row, card, answer in zip(read(tmp_path / "a.csv"), cards, model.answer(ROWS, options=options), strict=True):
+        items = answer.predictions["entities"].value
+        labels = [f"{one['label']} withheld" if "abstained" in one else one["label"] for one in items]
+        texts = [f"{one['text']} [{label}]" for one, label in zip(items, labels, strict=True)]
+        assert (row["entities_text"] or "") == "; ".join(texts)
+        assert re.findall(r'class="chip" style="[^"]*">(.*?) [\d.]+<', card) == labels
+        ((kind, value),) = re.findall(r'class="([^"]*)"><span class="name">entities</span> <span[^>]*>(.*?)<', card)
+        assert {*value.split(", ")} == ({f"{name} × {labels.count(name)}" for name in labels} or {"nothing"})
+        assert ("withheld" in kind) == (bool(items) and all("abstained" in one for one in items))
+
+
 def test_formulas_are_text_everywhere(classes: LoadedModel, tmp_path: Path) -> None:
     rows = [{"=x": "-5", "text": '=HYPERLINK("http://a.b","warm")'}, {"=x": "@SUM(1)", "text": "a cold one"}]
     for path in places(tmp_path, [".csv", ".tsv", ".xlsx"]):
@@ -189,6 +207,36 @@ def test_other_names_are_refused_before_anything_is_read(classes: LoadedModel, t
     with pytest.raises(SaveError, match="there is no such folder"):
         classes.write(ROWS, tmp_path / "nowhere" / "a.csv")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("out", "html", "said"),
+    [
+        ("rows.csv", None, r"rows\.csv' is the file of the rows itself\. Name another file for --out\."),
+        ("a/../rows.csv", None, "is the file of the rows itself"),
+        ("link.csv", None, "is the file of the rows itself"),
+        (None, "rows.csv", r"is the file of the rows itself\. Name another file for --html\."),
+        ("a.csv", "a/../a.csv", r"is the file of the answers, too\. Name another file for --html\."),
+    ],
+)
+def test_no_answers_take_the_place_of_the_rows_or_of_one_another(
+    classes: LoadedModel, tmp_path: Path, out: str | None, html: str | None, said: str
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,note\na warm evening,mine\n")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link.csv").symlink_to(rows)
+    with pytest.raises(InputError, match=said):
+        classes.write(rows, out and tmp_path / out, html=html and tmp_path / html)
+    assert rows.read_text() == "text,note\na warm evening,mine\n"
+    assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices")
+def test_of_streams_nothing_takes_the_place(classes: LoadedModel) -> None:
+    check_outputs("/dev/null", "/dev/null", rows="/dev/null")
+    check_outputs("a.csv", None, rows="no\0name")
+    assert classes.write(ROWS, "/dev/null", html="/dev/null").answered == len(ROWS)
 
 
 @pytest.mark.parametrize(("module", "extra"), [("openpyxl", "xlsx"), ("pyarrow", "parquet")])

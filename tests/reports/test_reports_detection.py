@@ -55,6 +55,24 @@ def test_boxes_are_drawn_where_they_are():
     assert tuple(pixels[300, 360]) == (120, 120, 120)
 
 
+@pytest.mark.parametrize("size", [(960, 720), (400, 300)])
+def test_the_image_that_is_given_is_not_drawn_on(size):
+    own = Image.new("RGB", size, "#787878")
+    draw_boxes(own, [item(100, 75, 200, 150)])
+    assert own.getcolors() == [(size[0] * size[1], (120, 120, 120))]
+
+
+def test_a_box_that_is_withheld_is_dashed_and_says_so(monkeypatch):
+    tags = []
+    monkeypatch.setattr(BoxCanvas, "tag", lambda self, box, text, color: tags.append(text))
+    answered, withheld = item(100, 75, 200, 150, score=0.2), item(100, 75, 200, 150, score=0.2, abstained=True)
+    red = {"cup": "#ff0000"}
+    solid, dashed = (count(draw_boxes(GRAY, [one], colors=red), red["cup"]) for one in (answered, withheld))
+    assert 0.2 * solid < dashed < 0.8 * solid
+    draw_boxes(GRAY, [withheld] * 31)
+    assert tags == ["cup 0.20", *["cup withheld 0.20"] * 32]
+
+
 def test_a_dashed_outline_has_gaps():
     solid, dashed = (BoxCanvas(Image.fromarray(GRAY)) for _ in range(2))
     solid.outline([100, 75, 200, 150], "#ff0000")
@@ -156,6 +174,15 @@ def test_the_page_holds_the_worst_of_every_kind(tmp_path):
     tiles = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', text)
     with Image.open(io.BytesIO(base64.b64decode(tiles[0]))) as tile:
         assert tile.size == (360, 360)
+
+
+@pytest.mark.parametrize("gone", ["gone.png", None])
+def test_an_image_that_is_gone_costs_no_page(tmp_path, gone):
+    gold = [[item(10, 10, 60, 60)], [item(10, 10, 60, 60)]]
+    report = detection_report(gold, [[], []], threshold=0.5)
+    text = mistakes_page(report, [gone, GRAY], gold, [[], []], tmp_path / "page.html").read_text("utf-8")
+    assert text.count("<strong>cup missed</strong>") == 2
+    assert text.count("The image cannot be opened any more.") == text.count('<img src="data:image/jpeg') == 1
 
 
 def test_the_page_shows_no_more_than_asked_and_bears_perfection(tmp_path):

@@ -135,7 +135,8 @@ def test_the_worst_of_very_many_are_kept_in_bounded_memory():
         kind = ("missed", "invented")[row % 2]
         worst.add(row, Mistake(kind, float(how), labels=(f"label {row % 1000}",), suspicious=row % 100 == 0))
         largest = max(largest, len(worst))
-    assert largest <= 2 * (2 * 10 + 40)
+    assert largest <= 2 * 2 * 10 + 1000 * 2
+    assert len(list(worst.of("missed"))) <= 2 * 10 + 40
     assert worst.counts == {"missed": 50_000, "invented": 50_000}
     assert worst.suspicious == 1000
     kept = [row for row, _ in worst.of("missed")]
@@ -144,6 +145,22 @@ def test_the_worst_of_very_many_are_kept_in_bounded_memory():
     assert kept == sorted(kept, key=lambda row: -severity[row])
     doubted = [row for row in even if row % 100 == 0][:10]
     assert set(doubted) <= set(kept)
+
+
+def test_of_many_labels_those_with_the_most_mistakes_have_places(tmp_path):
+    worst = Worst(most=3, each=2, limit=20)
+    labels = [f"label {i}" for i in range(100) for _ in range(5 if i >= 90 else 1)]
+    for row, label in enumerate(labels):
+        worst.add(row, Mistake("wrong", 1 - row / 1000, labels=(label, label)))
+    frequent = [label for label in dict.fromkeys(labels) if labels.count(label) == 5]
+    given = [mistake.labels[0] for _, mistake in worst.of("wrong")]
+    assert given == ["label 0", "label 1", "label 2", *(label for label in frequent for _ in range(2))]
+    found = [shown(mistake) for _, mistake in worst.of("wrong")]
+    for classes, some in ((100, ", some of 13 of 100 classes,"), (13, ", some of each class,"), (0, "")):
+        mistakes = Mistakes(200, {"wrong": "meaning"}, worst.counts, 0, {"wrong": found}, {"wrong": classes})
+        text = mistakes_page(mistakes, tmp_path / "page.html", title="", metrics={}).read_text("utf-8")
+        assert f"The worst 23 of 140{some} are shown." in text
+    assert len(worst.labels["wrong"]) == 100
 
 
 def test_of_equal_mistakes_the_first_stay():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from polydetr.core.plugs import TASKS
 from polydetr.core.predictions import Prediction
 from polydetr.tasks.base import Task
-from polydetr.tasks.capabilities import Conforms, Judged
+from polydetr.tasks.capabilities import Conforms, Judged, MarksText
 from polydetr.tasks.classification import ClassDetails
 from polydetr.tasks.confidence import MOST_ANSWERS, Calibration, SavedCalibration, withhold_items, withhold_row
 from polydetr.tasks.entities import GoldSpans
@@ -93,6 +93,9 @@ def test_each_answer_is_right_or_wrong_and_can_be_withheld(name: str) -> None:
     else:
         assert withheld.value[-1]["abstained"] is True
         assert all("abstained" not in item for item in withheld.value[:-1])
+        labels = [item["label"] for item in prediction.value]
+        if isinstance(task, MarksText):
+            assert [span.label for span in task.marks(withheld)] == [*labels[:-1], f"{labels[-1]} withheld"]
 
 
 def test_a_crowd_is_neither_right_nor_wrong() -> None:

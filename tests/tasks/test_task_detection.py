@@ -14,11 +14,14 @@ from PIL import Image
 from detection_scenes import SMALL, scene, scenes
 from polydetr import Predictor
 from polydetr.config.loading import load_config, merge
+from polydetr.core.predictions import Prediction
 from polydetr.embedders.image_augment import ImageAugment
 from polydetr.embedders.image_scene import SceneAugment
 from polydetr.errors import ConfigError, InputError, RowError, SchemaError
 from polydetr.inference.tiling import predict_tiled, tiles_of
 from polydetr.nn.batch import Batch, Scene
+from polydetr.tasks.detection import BoxDetails, DetectionOptions, DetectionTask
+from polydetr.values.objects import Objects
 from tiny_models import as_records, batch_loss, encode_all, make_engine, metrics
 
 TARGET = {"objects": "detection"}
@@ -226,6 +229,21 @@ def test_images_without_objects_and_without_labels() -> None:
         together = float(batch_loss(engine, Batch.collate(examples)))
         known = float(batch_loss(engine, Batch.collate(examples[:4])))
     assert together == pytest.approx(known, rel=1e-5)
+
+
+def test_a_report_is_measured_at_the_threshold_of_the_model_and_not_of_the_measured_rows() -> None:
+    task, gold = DetectionTask("objects", DetectionOptions()), Objects((box_at(0, 0, 10, 10),))
+    task.labels = ["ruby"]
+
+    def answered(right: float, wrong: float) -> Prediction:
+        boxes = [box_at(0, 0, 10, 10, score=right), box_at(40, 40, 50, 50, score=wrong)]
+        return Prediction([], None, BoxDetails(boxes))
+
+    (message,) = task.tune([answered(0.9, 0.4)], [gold])
+    assert message.endswith("from a score of 0.900 on (validation rows: precision 1.000, recall 1.000)")
+    report = task.evaluate([answered(0.8, 0.95)], [gold]).data  # the best on this row would be 0.8
+    assert report["threshold"] == task.threshold == 0.9
+    assert (report["all"]["precision"], report["all"]["recall"], report["map_50"]) == (0.0, 0.0, 0.5)
 
 
 def test_more_objects_than_queries_are_reported() -> None:

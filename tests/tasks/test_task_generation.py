@@ -266,9 +266,10 @@ def test_the_command_line_writes_images_beside_its_answers(
     assert _call(monkeypatch, "predict", folder, tmp_path / "rows.csv", "--out", out, "--seed", 2) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["prediction"]["picture"] for line in lines] == [
-        "answers-files/00001-picture.png",
-        "answers-files/00002-picture.png",
+        "answers.jsonl-files/00001-picture.png",
+        "answers.jsonl-files/00002-picture.png",
     ]
+    assert _call(monkeypatch, "predict", folder, tmp_path / "rows.csv", "--out", tmp_path / "answers.csv") == 0
     expected = Predictor.load(folder).predict([{"side": "left"}, {"side": "right"}], seed=2)
     for line, answer in zip(lines, expected, strict=True):
         found = np.asarray(Image.open(tmp_path / line["prediction"]["picture"]))

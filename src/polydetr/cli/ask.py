@@ -39,13 +39,13 @@ def evaluate(
     reading: ReadOptions,
 ) -> None:
     """Measure a model on labeled rows."""
-    from polydetr.inference.measuring import report_name
     from polydetr.inference.model import LoadedModel
 
     with stdout_kept_clean(as_json):
-        evaluations = LoadedModel.load(model, max_pixels=max_pixels).evaluation(file, out=out, reading=reading)
+        loaded, written = LoadedModel.load(model, max_pixels=max_pixels), list[Path]()
+        evaluations = loaded.evaluation(file, out=out, reading=reading, told=written.append)
     if out is not None:
-        pages = ", ".join(sorted(path.name for path in out.glob(f"{report_name(file)}*-mistakes.html")))
+        pages = ", ".join(path.name for path in written if path.name.endswith("-mistakes.html"))
         say(f"polydetr: wrote the reports to {out}" + (f"; the worst mistakes: {pages}" if pages else ""))
     if as_json:
         print_json({target: dict(e.metrics) for target, e in evaluations.items()})
@@ -95,7 +95,7 @@ def predict(
     """Answer every row, in order: as JSON lines, or as a table with --out; a rejected row has "error" instead of a
     prediction. Where every row is rejected, the exit code is 1.
 
-    Generated images are written as PNG files into a folder beside --out (answers.csv: answers-files/).
+    Generated images are written as PNG files into a folder beside --out (answers.csv: answers.csv-files/).
     """
     from polydetr.inference.asked import rows_of_texts
     from polydetr.inference.model import LoadedModel
@@ -106,7 +106,7 @@ def predict(
         raise ConfigError("--strict and --lenient exclude one another.")
     if (file is None) == (not text):
         raise ConfigError("predict answers either FILE or --text." if text else "Missing argument 'FILE' (or --text).")
-    check_outputs(out, html)
+    check_outputs(out, html, rows=file)
     strictness = "strict" if strict else "lenient" if lenient else "normal"
     loaded = LoadedModel.load(model, max_pixels=max_pixels)
     options = Options(reading, strictness, seed, min_confidence, accuracy)

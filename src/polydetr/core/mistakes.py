@@ -7,7 +7,7 @@ rows go by, and ``reports.mistakes_page`` shows them.
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -70,7 +70,8 @@ class ShownMistake:
 @dataclass(frozen=True)
 class Mistakes:
     """The worst mistakes of a target among ``rows`` measured rows. kinds: kind → what it means; counts: kind → how many
-    there are; suspicious: how many labels may be wrong; shown: the worst of each kind, the worst first.
+    there are; suspicious: how many labels may be wrong; shown: the worst of each kind, the worst first; classes: kind →
+    how many classes its mistakes are about.
     """
 
     rows: int
@@ -78,6 +79,7 @@ class Mistakes:
     counts: Mapping[str, int]
     suspicious: int
     shown: Mapping[str, Sequence[ShownMistake]] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "counts": dict(self.counts), "suspicious_labels": self.suspicious}
@@ -89,9 +91,10 @@ Entry = tuple[float, int, int, Mistake]
 
 class Worst:
     """Keeps, of all mistakes that go by, the ``most`` worst of each kind, and of each kind the ``each`` worst of every
-    label and the ``most`` worst whose label is suspicious; never more than ``limit`` labels' own.
+    label and the ``most`` worst whose label is suspicious. Of very many labels those with the most mistakes are given,
+    so that they have no more than ``limit`` places.
 
-    Memory: O(kinds · (2 · most + limit)), however many rows go by.
+    Memory: O(kinds · (2 · most + each · labels)), however many rows go by.
     """
 
     def __init__(self, *, most: int = 60, each: int = 4, limit: int = 240) -> None:
@@ -99,7 +102,7 @@ class Worst:
         self.counts: Counter[str] = Counter()
         self.suspicious = 0
         self._heaps: dict[tuple[str, str, str], list[Entry]] = {}
-        self._labels: Counter[str] = Counter()
+        self.labels: defaultdict[str, Counter[str]] = defaultdict(Counter)  # of each kind: how many are about it
         self._places = count()
 
     def __len__(self) -> int:
@@ -113,11 +116,9 @@ class Worst:
         self._push((mistake.kind, "", ""), entry, self.most)
         if mistake.suspicious:
             self._push((mistake.kind, "suspicious", ""), entry, self.most)
-        for label in mistake.labels:
-            key = (mistake.kind, "label", label)
-            if key in self._heaps or self._labels[mistake.kind] < self.limit // self.each:
-                self._labels[mistake.kind] += key not in self._heaps
-                self._push(key, entry, self.each)
+        for label in dict.fromkeys(mistake.labels):
+            self.labels[mistake.kind][label] += 1
+            self._push((mistake.kind, "label", label), entry, self.each)
 
     def _push(self, key: tuple[str, str, str], entry: Entry, most: int) -> None:
         heap = self._heaps.setdefault(key, [])
@@ -128,6 +129,8 @@ class Worst:
 
     def of(self, kind: str) -> Iterator[tuple[int, Mistake]]:
         """Row and mistake, the worst first, each once."""
-        entries = {entry[1]: entry for key, heap in self._heaps.items() if key[0] == kind for entry in heap}
+        given = {label for label, _ in self.labels[kind].most_common(self.limit // self.each)} | {""}
+        heaps = [heap for (of, _, label), heap in self._heaps.items() if of == kind and label in given]
+        entries = {entry[1]: entry for heap in heaps for entry in heap}
         for _, _, row, mistake in sorted(entries.values(), key=lambda entry: entry[:2], reverse=True):
             yield row, mistake

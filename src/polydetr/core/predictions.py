@@ -51,12 +51,32 @@ class Prediction:
     """A task's answer for one row: ``value`` in JSON terms, its calibrated probability, and the task's own details.
 
     abstained: the answer is withheld, as its probability is below the one asked for; ``value`` is then the best guess.
+    Of a list of answers each item has its own "abstained".
     """
 
     value: Any
     probability: float | None = None
     details: Details = Details()
     abstained: bool = False
+
+    @property
+    def items(self) -> list[Mapping[str, Any]]:
+        """Spans or boxes, where the answer is a list of them."""
+        return [item for item in self.value if isinstance(item, Mapping)] if isinstance(self.value, list) else []
+
+
+WITHHELD = "{} withheld"
+"""How a label is called for people at an answer that is withheld."""
+
+
+def is_withheld(item: Mapping[str, Any]) -> bool:
+    """Whether this one of a list of answers is."""
+    return bool(item.get("abstained", False))
+
+
+def label_of(item: Mapping[str, Any]) -> str:
+    """The label of one of a list of answers, for people."""
+    return WITHHELD.format(item["label"]) if is_withheld(item) else item["label"]
 
 
 @dataclass(frozen=True)

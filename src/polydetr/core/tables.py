@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from polydetr.core.predictions import Prediction
+from polydetr.core.predictions import Prediction, label_of
 
 CellKind = Literal["own", "text", "number", "whole", "truth", "nested", "vector"]
 """What the cells of a column hold, where one is not empty (None): "own", whatever the user's rows have there; "whole",
@@ -49,7 +49,7 @@ def listed(target: str, in_words: Callable[[Mapping[str, Any]], str]) -> list[An
     """
 
     def text(prediction: Prediction) -> str:
-        return "; ".join(in_words(item) for item in prediction.value)
+        return "; ".join(in_words({**item, "label": label_of(item)}) for item in prediction.value)
 
     return [predicted(target, "nested"), AnswerColumn(f"{target}_text", "text", text)]
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from polydetr.core.predictions import Prediction
+from polydetr.core.predictions import Prediction, is_withheld
 from polydetr.core.tables import AnswerColumn, TableColumn, distinct_names
 from polydetr.engine.outputs import Answer
 from polydetr.tasks.base import Task
@@ -84,5 +84,4 @@ def own_row(answer: Answer) -> Mapping[str, Any]:
 
 def _is_withheld(prediction: Prediction) -> bool:
     """Whether the answer is, or one in its list."""
-    items = prediction.value if isinstance(prediction.value, list) else ()
-    return prediction.abstained or any(isinstance(item, Mapping) and item.get("abstained", False) for item in items)
+    return prediction.abstained or any(map(is_withheld, prediction.items))

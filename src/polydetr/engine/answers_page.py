@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from polydetr.core.predictions import Bounded, ByLabel, Prediction
+from polydetr.core.predictions import WITHHELD, Bounded, ByLabel, Prediction, is_withheld, label_of
 from polydetr.data.writers.base import cell_text
 from polydetr.engine.answer_table import own_row
 from polydetr.engine.engine import Engine
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _THUMBNAIL = 480  # pixels of an image's longer side, where nothing is drawn on it
+_WITHHELD = "#8a929b"  # the color of spans that are withheld, whatever their label
 
 
 class PageOfAnswers:
@@ -30,7 +31,8 @@ class PageOfAnswers:
         self._engine = engine
         self._colors = {t: label_colors(task.labels) for t, task in engine.tasks.items() if isinstance(task, HasLabels)}
         marking = [task for task in engine.tasks.values() if isinstance(task, MarksText)]
-        self._page = AnswersPage(title, label_colors(label for task in marking for label in task.marked_labels))
+        colors = label_colors(label for task in marking for label in task.marked_labels)
+        self._page = AnswersPage(title, colors | {WITHHELD.format(label): _WITHHELD for label in colors})
 
     def write(self, answer: Answer) -> None:
         """Raises RowError where an image that was answered cannot be opened any more."""
@@ -83,14 +85,14 @@ class PageOfAnswers:
             details.interval if isinstance(details, Bounded) else None,
             drawn,
             task.marks(prediction) if isinstance(task, MarksText) else None,
-            prediction.abstained,
+            prediction.abstained or (bool(prediction.items) and all(map(is_withheld, prediction.items))),
         )
 
 
 def _in_words(task: Task, prediction: Prediction) -> str:
     """The answer as its table has it for people; spans and boxes, which are marked where they are, by their number."""
     if isinstance(task, MarksText | FindsInImages) and isinstance(prediction.value, list):
-        counts = Counter(item["label"] for item in prediction.value)
+        counts = Counter(map(label_of, prediction.value))
         return ", ".join(f"{label} × {number}" for label, number in counts.most_common())
     columns = task.answer_columns()
     column = next((column for column in columns if column.kind == "text"), columns[0])

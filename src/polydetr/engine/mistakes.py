@@ -30,7 +30,7 @@ def with_mistakes(
     told: OnMistake = lambda target, result, mistake: None,
 ) -> dict[str, Evaluation]:
     """The evaluations with the worst mistakes among ``results``, the rows that they measured; ``most`` of each kind
-    (see ``core.mistakes.Worst``, which bounds the memory), where the task can show any; with samples of the rows.
+    (see ``core.mistakes.Worst``), where the task can show any; with samples of the rows.
     told: of all of them.
     """
     samples = tuple(results[:: -(-len(results) // SAMPLES) or 1])
@@ -60,6 +60,7 @@ def _with_mistakes(
             kind: [_shown(engine, target, results, row, mistake) for row, mistake in worst.of(kind)]
             for kind in task.mistake_kinds
         },
+        classes={kind: len(worst.labels[kind]) for kind in task.mistake_kinds},
     )
     return replace(
         evaluation, mistakes=found, data={**evaluation.data, "mistakes": found.to_dict()},

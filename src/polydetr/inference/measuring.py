@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from polydetr.engine.measure import (
     with_coverage,
 )
 from polydetr.engine.mistakes import OnMistake, with_mistakes
+from polydetr.inference.writing import WritingWarning
 
 
 def evaluated(
@@ -67,7 +69,21 @@ def left_out(report: ReadReport) -> list[str]:
     return [f"{len(found)} of the rows were left out (first: {found[0]})"] if found else []
 
 
-def report_name(rows: Any) -> str:
-    """How the names of the files about these rows begin: as the file of rows is called."""
-    stem = Path(rows).stem if isinstance(rows, str | Path) and str(rows) != "-" else ""
-    return file_names([stem])[stem] or "rows"
+def write_reports(
+    folder: Path, evaluations: Mapping[str, Evaluation], rows: Any, *, image_of: Callable[[Record], Any]
+) -> list[Path]:
+    """The files about these rows in ``folder``, called as the file of rows is; those of other rows are not replaced.
+
+    Raises:
+        OSError, SaveError: a file cannot be written.
+    """
+    from polydetr.reports.evaluation import free_name, write_evaluations
+
+    file = Path(rows) if isinstance(rows, str | Path) and str(rows) != "-" else None
+    stem, source = ("", "rows from memory") if file is None else (file.stem, str(file.resolve()))
+    wanted = file_names([stem])[stem] or "rows"
+    name = free_name(folder, wanted, evaluations, source=source)
+    if name != wanted:
+        others = f"{str(folder)!r} has files of other rows that are called {wanted!r}"
+        warnings.warn(f"{others}: these reports are called {name!r}", WritingWarning, stacklevel=3)
+    return write_evaluations(folder, evaluations, name=name, image_of=image_of, source=source)

@@ -26,7 +26,7 @@ from polydetr.errors import InputError, did_you_mean
 from polydetr.inference.asked import row_number, target_of
 from polydetr.inference.kept_rows import KeptRows, encoded_rows, read_rows
 from polydetr.inference.load import load_engine
-from polydetr.inference.measuring import evaluated, good_results, left_out, report_name
+from polydetr.inference.measuring import evaluated, good_results, left_out, write_reports
 from polydetr.inference.options import Options, least_probabilities, thresholds
 from polydetr.inference.proof import no_rows
 from polydetr.inference.writing import Written, check_outputs, write_answers
@@ -202,11 +202,12 @@ class LoadedModel:
         probabilities: also those of every class. progress: called with the number of rows after each.
 
         Raises:
-            InputError: the name of ``out`` says no known format, a wrong probability is asked for, or the rows cannot
-                be read at all. SaveError: a file cannot be written, or a package that it takes is not installed.
+            InputError: the name of ``out`` says no known format, or is that of the rows or of the page, a wrong
+                probability is asked for, or the rows cannot be read at all. SaveError: a file cannot be written, or a
+                package that it takes is not installed.
         """
         place = Path(out) if isinstance(out, str | Path) else out
-        check_outputs(place if isinstance(place, Path) else None, html)
+        check_outputs(place if isinstance(place, Path) else None, html, rows=rows)
         if probabilities:
             self._check_classes()
         title = f"Answers of {self.folder.name}" if self.folder else "Answers"
@@ -278,13 +279,19 @@ class LoadedModel:
         return {target: dict(e.metrics) for target, e in self.evaluation(rows, out=out, reading=reading).items()}
 
     def evaluation(
-        self, rows: Any, *, out: str | Path | None = None, reading: ReadOptions = ReadOptions()
+        self,
+        rows: Any,
+        *,
+        out: str | Path | None = None,
+        reading: ReadOptions = ReadOptions(),
+        told: Callable[[Path], None] = lambda path: None,
     ) -> dict[str, Evaluation]:
         """Metrics with their tables, figures and worst mistakes, by target; a target without labels in ``rows`` is not
         measured.
 
         out: a folder for what training writes into ``reports/``: tables, JSON, diagrams, and a page of the worst
-        mistakes of each target. The names of the files begin with that of the file of rows.
+        mistakes of each target. The names of the files begin with that of the file of rows, or where files of other
+        rows are called so, with that and a number. told: of every file that is written.
 
         Raises:
             SchemaError: ``rows`` have labels of no target. SaveError: ``out`` cannot be written.
@@ -300,9 +307,8 @@ class LoadedModel:
         for line in lines:
             warnings.warn(line, MeasureWarning, stacklevel=2)
         if out is not None:
-            from polydetr.reports.evaluation import write_evaluations
-
-            write_evaluations(Path(out), evaluations, name=report_name(rows), image_of=partial(image_of, self._engine))
+            for path in write_reports(Path(out), evaluations, rows, image_of=partial(image_of, self._engine)):
+                told(path)
         return evaluations
 
     def _kept_rows(self, rows: Any = None, *, reading: ReadOptions = ReadOptions()) -> KeptRows | None:

@@ -6,6 +6,7 @@ them, see ``engine.answer_table``. All take their place when they are whole.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,22 +46,38 @@ class _Sink(Protocol):
     def write(self, answer: Answer) -> None: ...
 
 
-def check_outputs(*paths: str | Path | None) -> None:
-    """What can be known before any work begins; the first of ``paths`` holds rows, the others pages.
+def check_outputs(out: str | Path | None, html: str | Path | None, *, rows: Any) -> None:
+    """What can be known before any work begins. out: holds the answers, html: their page; rows: what is answered.
 
     Raises:
-        InputError: no table or JSON lines are called so. SaveError: a folder is not there (it is not made: a misspelled
-        one would go unnoticed), or what writes such a file is not installed.
+        InputError: no table or JSON lines are called so, or a file would take the place of the rows or of the other.
+        SaveError: a folder is not there (it is not made: a misspelled one would go unnoticed), or what writes such a
+        file is not installed.
     """
-    for path in map(Path, filter(None, paths)):
+    named = {"--out": out, "--html": html}
+    paths = {option: Path(path) for option, path in named.items() if path is not None}
+    for option, path in paths.items():
         if not path.parent.exists():
             raise SaveError(
                 f"cannot write {str(path)!r}: there is no such folder.", hint="Make it, or name another file."
             )
-    if paths and paths[0] is not None:
-        rows = Path(paths[0])
-        if _is_table(rows):
-            check_table(rows)
+        if isinstance(rows, str | Path) and _is_one_file(Path(rows), path):
+            raise InputError(f"{str(path)!r} is the file of the rows itself.", hint=f"Name another file for {option}.")
+    if len(paths) == 2 and _is_one_file(*paths.values()):
+        raise InputError(f"{str(html)!r} is the file of the answers, too.", hint="Name another file for --html.")
+    if out is not None and _is_table(Path(out)):
+        check_table(Path(out))
+
+
+def _is_one_file(one: Path, other: Path) -> bool:
+    """Whether both name one place, through links too; nothing takes the place of a pipe or a device."""
+    try:
+        if is_stream(one) or is_stream(other):
+            return False
+        there = one.exists() and other.exists()
+        return one.samefile(other) if there else os.path.realpath(one) == os.path.realpath(other)
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def write_answers(
@@ -108,7 +125,7 @@ def _sinks(
 ) -> Iterator[Any]:
     """Context managers, each of a ``_Sink``."""
     if isinstance(out, Path):
-        files = None if is_stream(out) else out.with_name(f"{out.stem}-files")
+        files = None if is_stream(out) else out.with_name(f"{out.name}-files")
         if _is_table(out):
             table = AnswerTable(engine.tasks, probabilities=probabilities, withheld=withheld, files=files)
             yield _table(out, table)

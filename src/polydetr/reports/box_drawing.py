@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polydetr.core.files import save_bytes
+from polydetr.core.predictions import is_withheld, label_of
 from polydetr.reports.fonts import PLAIN_FAMILY, cjk_family, drawable
 from polydetr.reports.label_names import label_names
 from polydetr.reports.style import ink_on, label_colors, shorten
@@ -30,28 +31,29 @@ _TAG_WIDTH = 36
 def draw_boxes(image: Any, objects: Sequence[Mapping[str, Any]], *, colors: Mapping[str, str] | None = None) -> Image:
     """The image (a path, an array or a Pillow image) with ``objects`` on it; small images come back enlarged.
 
-    Each object has "box" [left, top, right, bottom] in pixels of the image, "label", and maybe "score". colors: by
-    label, as :func:`label_colors` gives them; name all the labels of the model to keep a label's color from image to
-    image.
+    Each object has "box" [left, top, right, bottom] in pixels of the image, "label", and maybe "score"; one that is
+    withheld has a dashed outline, and its tag says so. colors: by label, as :func:`label_colors` gives them; name all
+    the labels of the model to keep a label's color from image to image.
 
     Raises:
         RowError: the image cannot be read.
     """
     colors = colors or label_colors(o["label"] for o in objects)
-    drawn = open_image(image)
+    drawn = open_image(image)  # the caller's own where it is a Pillow image: it is not drawn on
     scale = max(1.0, _LONG_SIDE / max(drawn.size))
-    drawn = drawn.resize((round(drawn.width * scale), round(drawn.height * scale))) if scale > 1 else drawn
+    drawn = drawn.resize((round(drawn.width * scale), round(drawn.height * scale))) if scale > 1 else drawn.copy()
     many = len(objects) > _NAMED
     canvas = BoxCanvas(drawn, scale=scale)
     by_score = sorted(objects, key=lambda o: o.get("score", 1.0))
     for one in by_score:  # the highest-scoring on top
-        canvas.outline(one["box"], colors[one["label"]])
+        canvas.outline(one["box"], colors[one["label"]], dashed=is_withheld(one))
     for one in reversed(by_score[-_MOST_TAGS:]):
         score = f"{one['score']:.2f}" if "score" in one else ""
-        canvas.tag(one["box"], score if many and score else f"{one['label']} {score}".strip(), colors[one["label"]])
+        text = score if many and score and not is_withheld(one) else f"{label_of(one)} {score}".strip()
+        canvas.tag(one["box"], text, colors[one["label"]])
     if not many:
         return canvas.image
-    counts = {name: sum(o["label"] == name for o in objects) for name in colors}
+    counts = {name: sum(o["label"] == name and not is_withheld(o) for o in objects) for name in colors}
     names = label_names(colors, limit=_TAG_WIDTH)
     return _with_legend(canvas.image, {f"{names[n]}  {c}": colors[n] for n, c in counts.items() if c})
 

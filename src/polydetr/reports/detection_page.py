@@ -47,11 +47,12 @@ def mistakes_page(
     """One HTML file, images inside: the scores, both diagrams, and the worst mistakes of each kind, cut out.
 
     images: what ``opened`` opens, by default paths, arrays or Pillow images, one per image of the report, in its order;
-    only those shown are opened. names, rows: their names and the numbers of their rows, for the captions.
+    only those shown are opened, and one that is gone leaves the page without it. names, rows: their names and the
+    numbers of their rows, for the captions.
     gold, predicted: as given to ``detection_report``. most: of each kind.
 
     Raises:
-        InputError: lengths do not fit, or an image cannot be opened. SaveError: ``path`` cannot be written.
+        InputError: lengths do not fit. SaveError: ``path`` cannot be written.
     """
     if not len(images) == len(gold) == len(predicted) == report.images:
         raise InputError(f"{len(images)} images for a report about {report.images} images; expected as many.")
@@ -64,7 +65,8 @@ def mistakes_page(
     for heading, text, chosen in _sections(report, gold, most):
         tiles = [
             _tile(
-                one, opened(images[one.image]), gold[one.image], predicted[one.image], colors, report.threshold,
+                one, _opened(images[one.image], opened), gold[one.image], predicted[one.image], colors,
+                report.threshold,
                 name=" · ".join(filter(None, (names[one.image], rows[one.image] and f"row {rows[one.image]}"))),
                 number=number + i, classes=classes,
             )
@@ -99,9 +101,17 @@ def _area(box: Sequence[float]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
+def _opened(image: Any, opened: Callable[[Any], Image]) -> Image | None:
+    """None where it cannot be opened, or there is none."""
+    try:
+        return None if image is None else opened(image)
+    except Exception:  # it was read a moment ago; a page of many must not fail for one
+        return None
+
+
 def _tile(
     one: Outcome,
-    image: Image,
+    image: Image | None,
     gold: Sequence[Mapping[str, Any]],
     predicted: Sequence[Mapping[str, Any]],
     colors: Mapping[str, str],
@@ -113,6 +123,30 @@ def _tile(
 ) -> str:
     wrong = predicted[one.predicted] if one.predicted is not None else None
     true = gold[one.gold] if one.gold is not None else None
+    where, text = name or f"image {one.image + 1}", _sentence(one, wrong, true)
+    shown = '<p class="legend">The image cannot be opened any more.</p>'
+    if image is not None:
+        source = data_url(_drawn(one, image, gold, predicted, colors, threshold, wrong, true), jpeg=True)
+        shown = f'<img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(text, quote=True)}">'
+    about = dict.fromkeys(classes[box["label"]] for box in (true, wrong) if box is not None)
+    return (
+        f'<figure class="mistake {" ".join(about)}" id="m{number}" tabindex="0">{shown}'
+        f"<figcaption><strong>{escape(text)}</strong><br>"
+        f'<a href="#m{number}">#{number}</a> {escape(shorten(where, 60, keep_end=True))}</figcaption></figure>'
+    )
+
+
+def _drawn(
+    one: Outcome,
+    image: Image,
+    gold: Sequence[Mapping[str, Any]],
+    predicted: Sequence[Mapping[str, Any]],
+    colors: Mapping[str, str],
+    threshold: float,
+    wrong: Mapping[str, Any] | None,
+    true: Mapping[str, Any] | None,
+) -> Image:
+    """The part of the image around the mistake, with its boxes thick and those of its neighbors thin."""
     region, view = _cut_out(image, [o for o in (wrong, true) if o is not None])
     for other in gold:
         if other is not true:
@@ -127,15 +161,7 @@ def _tile(
         region.tag(view(wrong["box"]), f"{wrong['label']} {wrong['score']:.2f}", colors[wrong["label"]])
     if true is not None and one.kind != "duplicate":
         region.tag(view(true["box"]), f"true: {true['label']}", colors[true["label"]])
-    where = name or f"image {one.image + 1}"
-    source, text = data_url(region.image, jpeg=True), _sentence(one, wrong, true)
-    about = dict.fromkeys(classes[box["label"]] for box in (true, wrong) if box is not None)
-    return (
-        f'<figure class="mistake {" ".join(about)}" id="m{number}" tabindex="0">'
-        f'<img src="{source}" width="{_TILE}" height="{_TILE}" alt="{escape(text, quote=True)}">'
-        f"<figcaption><strong>{escape(text)}</strong><br>"
-        f'<a href="#m{number}">#{number}</a> {escape(shorten(where, 60, keep_end=True))}</figcaption></figure>'
-    )
+    return region.image
 
 
 def _sentence(one: Outcome, wrong: Mapping[str, Any] | None, true: Mapping[str, Any] | None) -> str:

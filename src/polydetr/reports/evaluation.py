@@ -5,15 +5,17 @@ Training writes them for its validation and test rows, ``evaluate --out`` for an
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
-from polydetr.core.files import file_names, json_text, make_folder, save_json, save_text
+from polydetr.core.files import file_names, json_text, make_folder, read_whole, save_json, save_text
 from polydetr.core.installed import check_installed
 from polydetr.core.predictions import Evaluation
-from polydetr.errors import SaveError
+from polydetr.errors import DataFileError, SaveError
 from polydetr.metrics.calibration import reliability_curve
 from polydetr.metrics.figures import BoxFigures, ClassFigures, NumberFigures, SpanFigures
 from polydetr.reports.detection import detection_confusion_png, precision_recall_png
@@ -24,6 +26,9 @@ from polydetr.reports.mistakes_page import ImageOf, mistakes_page
 from polydetr.reports.numbers_png import predicted_true_png, residuals_png
 from polydetr.reports.plots import confusion_matrix_png, coverage_png, entity_bars_png, reliability_png
 from polydetr.reports.style import shorten
+
+_LARGEST = 1 << 26
+"""Bytes of the JSON of a report: of a thousand classes it has a few million."""
 
 
 class ReportWarning(UserWarning):
@@ -72,25 +77,51 @@ def write_evaluations(
     names: Mapping[str, str] | None = None,
     draws: bool = True,
     keeps_rows: bool = True,
+    source: str = "",
 ) -> list[Path]:
     """``NAME-*.txt``, ``.json``, ``-rows.jsonl``, ``-*.png``, ``-mistakes.json`` and ``.html`` of each target in
     ``folder``; the files written. Of several targets each has its own name in those of its files.
 
     image_of: gives a row's image. before: what was measured before the calibration, drawn beside. names: target → as
-    part of a name, of all targets of the model. draws: diagrams and images too, for which a time
-    limit may leave no time. keeps_rows: ``-rows.jsonl`` too, which holds measured rows with their answers.
+    part of a name, of all targets of the model. draws: diagrams and images too, for which a time limit may leave no
+    time. keeps_rows: ``-rows.jsonl`` too, which holds measured rows with their answers. source: where the rows are
+    from, for the JSON, see ``free_name``.
 
     Raises:
         OSError, SaveError: a file cannot be written.
     """
-    names, written = names or file_names(evaluations), []
+    stems, written = _stems(name, evaluations, names), []
     for target, evaluation in evaluations.items():
-        stem = name if len(evaluations) == 1 else f"{name}-{names[target]}"
+        stem = stems[target]
         with expendable(f"{stem} in {folder.name}/"):
             of = f"{shorten(target, 30)}, {name}" if target != name else name
             earlier, more = (before or {}).get(target), {"draws": draws, "keeps_rows": keeps_rows}
-            written += _write(folder, stem, of, evaluation, earlier, image_of, **more)
+            for path in _write(folder, stem, of, evaluation, earlier, image_of, source=source, **more):
+                written.append(path)  # one by one: those before one that cannot be made are told of
     return written
+
+
+def free_name(folder: Path, name: str, targets: Collection[str], *, source: str) -> str:
+    """``name``, or ``name-2``, ``name-3``, ... where files of that name in ``folder`` are not of ``source``."""
+    numbered = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(n for n in numbered if all(_is_free(folder, stem, source) for stem in _stems(n, targets).values()))
+
+
+def _is_free(folder: Path, stem: str, source: str) -> bool:
+    """Whether no report is called so but one of ``source``, which is then replaced."""
+    try:
+        found = json.loads(read_whole(folder / f"{stem}.json", most=_LARGEST))
+    except FileNotFoundError:
+        return not any((folder / f"{stem}-{end}").exists() for end in ("rows.jsonl", "mistakes.json"))
+    except (OSError, ValueError, DataFileError):
+        return False
+    return isinstance(found, dict) and found.get("source") == source
+
+
+def _stems(name: str, targets: Collection[str], names: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Target → how the names of its files begin; ``names``: see ``write_evaluations``."""
+    names = names or file_names(targets)
+    return {target: name if len(targets) == 1 else f"{name}-{names[target]}" for target in targets}
 
 
 def _write(
@@ -103,31 +134,34 @@ def _write(
     *,
     draws: bool,
     keeps_rows: bool,
-) -> list[Path]:
-    written = [save_text(folder / f"{stem}-{title}.txt", f"{table}\n") for title, table in evaluation.tables.items()]
-    written.append(save_json(folder / f"{stem}.json", {"metrics": dict(evaluation.metrics), **evaluation.data}))
+    source: str,
+) -> Iterator[Path]:
+    """The files, each once it is written."""
+    for title, table in evaluation.tables.items():
+        yield save_text(folder / f"{stem}-{title}.txt", f"{table}\n")
+    of_rows = {"source": source} if source else {}
+    yield save_json(folder / f"{stem}.json", {**of_rows, "metrics": dict(evaluation.metrics), **evaluation.data})
     if evaluation.rows and keeps_rows:
         lines = "".join(f"{json_text(row)}\n" for row in evaluation.rows)
-        written.append(save_text(folder / f"{stem}-rows.jsonl", lines))
+        yield save_text(folder / f"{stem}-rows.jsonl", lines)
     if evaluation.mistakes is not None:
-        worst = worst_of(evaluation.mistakes, image_of)
-        written.append(save_json(folder / f"{stem}-mistakes.json", worst))
+        yield save_json(folder / f"{stem}-mistakes.json", worst_of(evaluation.mistakes, image_of))
     if key := [line for name, labels in _labels(evaluation) for line in (f"{stem}-{name}.png:", *key_of(labels))]:
-        written.append(save_text(folder / f"{stem}-labels.txt", "\n".join(key) + "\n"))
-    diagrams = list(_diagrams(folder, stem, of, evaluation, before)) if draws else []
+        yield save_text(folder / f"{stem}-labels.txt", "\n".join(key) + "\n")
+    diagrams = []
+    for path in _diagrams(folder, stem, of, evaluation, before) if draws else ():
+        diagrams.append(path)
+        yield path
     figures, mistakes = evaluation.figures, evaluation.mistakes
     path = folder / f"{stem}-mistakes.html"
     if isinstance(figures, BoxFigures):
         if draws and figures.report.all_labels.support:  # nothing is annotated: nothing is missed
-            diagrams.append(_boxes_page(path, of, figures, image_of))
+            yield _boxes_page(path, of, figures, image_of)
     elif mistakes is not None:
         title = f"Worst mistakes ({of})"
-        diagrams.append(
-            mistakes_page(
-                mistakes, path, title=title, metrics=evaluation.metrics, image_of=image_of, diagrams=tuple(diagrams)
-            )
+        yield mistakes_page(
+            mistakes, path, title=title, metrics=evaluation.metrics, image_of=image_of, diagrams=tuple(diagrams)
         )
-    return written + diagrams
 
 
 def _diagrams(folder: Path, stem: str, of: str, evaluation: Evaluation, before: Evaluation | None) -> Iterator[Path]:

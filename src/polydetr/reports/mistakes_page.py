@@ -110,8 +110,12 @@ def _diagrams(files: Sequence[Path]) -> str:
 
 
 def _left_out(mistakes: Mistakes, kind: str) -> str:
-    shown, total = len(mistakes.shown.get(kind, ())), mistakes.counts.get(kind, 0)
-    return f" The worst {shown:,} of {total:,}, some of each class, are shown." if shown < total else ""
+    found, total, classes = mistakes.shown.get(kind, ()), mistakes.counts.get(kind, 0), mistakes.classes.get(kind, 0)
+    if len(found) >= total:
+        return ""
+    of = len({label for one in found for label in one.mistake.labels})
+    some = f", some of {'each class' if of == classes else f'{of:,} of {classes:,} classes'}," if classes else ""
+    return f" The worst {len(found):,} of {total:,}{some} are shown."
 
 
 def _anchor(kind: str) -> str:

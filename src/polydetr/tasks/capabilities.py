@@ -199,7 +199,9 @@ class MarksText(Protocol):
         ...
 
     def marks(self, prediction: Prediction) -> Sequence[Span]:
-        """The answered spans, in characters of the row's text, with the probability of each."""
+        """The answered spans, in characters of the row's text, with the probability of each; the label of one that is
+        withheld says so (``label_of``).
+        """
         ...
 
 

@@ -244,19 +244,26 @@ class DetectionTask(Task):
         return Baseline("map", 0.0) if any(gold.items for gold in golds) else None
 
     def evaluate(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> Evaluation:
+        """Precision, recall, F1 and mistakes are of the boxes that are answered, mAP of all boxes."""
+        return self._measured(predictions, golds, threshold=self.threshold)
+
+    def _measured(
+        self, predictions: Sequence[Prediction], golds: Sequence[Any], *, threshold: float | None
+    ) -> Evaluation:
+        """threshold: None: the one that is best on these rows."""
         pairs = self.labeled(predictions, golds)
         gold = [list(objects.items) for _, objects in pairs]
         predicted = [list(details_of(p, BoxDetails).all) for p, _ in pairs]
         in_rows = {one["label"] for objects in gold for one in objects}
         labels = [*self.labels, *sorted(in_rows - set(self.labels))]
-        report = detection_report(gold, predicted, labels=labels, threshold=self.options.threshold)
+        report = detection_report(gold, predicted, labels=labels, threshold=threshold)
         figures = BoxFigures(report, gold, predicted, [i for i, objects in enumerate(golds) if objects is not None])
         return Evaluation(report.scores(), {"objects": report.to_text()}, report.to_dict(), figures)
 
     def tune(self, predictions: Sequence[Prediction], golds: Sequence[Any]) -> list[str]:
         if self.options.threshold is not None or not any(gold is not None and gold.items for gold in golds):
             return []
-        figures = self.evaluate(predictions, golds).figures
+        figures = self._measured(predictions, golds, threshold=None).figures
         assert isinstance(figures, BoxFigures)
         report = figures.report
         # It is the score of a box, which must stay above the threshold when scores differ in the last digits.

@@ -17,7 +17,7 @@ from pydantic import Field
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.mistakes import Mistake
-from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction, label_of
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, listed
 from polydetr.errors import SchemaError
@@ -247,7 +247,7 @@ class EntitiesTask(Task):
         return self.labels
 
     def marks(self, prediction: Prediction) -> list[Span]:
-        return [Span(s["start"], s["end"], s["label"], s["probability"]) for s in prediction.value]
+        return [Span(s["start"], s["end"], label_of(s), s["probability"]) for s in prediction.value]
 
     def judge(self, prediction: Prediction, gold: GoldSpans) -> list[tuple[float, bool]]:
         """Every answered span."""

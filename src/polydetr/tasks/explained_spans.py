@@ -33,13 +33,15 @@ class TagAnswer(Answer):
 
     @classmethod
     def of(cls, task: TaggingTask, reading: Reading, details: TagDetails, choice: Any) -> Self:
-        """choice: the number of an entity, from 0. Raises InputError where there is none of it."""
+        """choice: the number of an entity, from 0. Raises InputError where there is none of it, or no word."""
         entities: list[dict[str, Any]] = reading.prediction.value
         number = numbered(choice, len(entities), "entities")
         if entities:
             chosen = entities[number] if number is not None else max(entities, key=lambda e: e["probability"])
             words = words_between(reading.text, chosen["start"], chosen["end"])
             shown = f"{chosen['text']} = {chosen['label']} ({chosen['probability']:.1%})"
+        elif not reading.text.words:
+            raise InputError("the text has no word: there is nothing to explain")
         else:  # explain the word that came nearest to being an entity
             confidence = details.word_probability
             words = [int(np.argmin(confidence))]

@@ -13,7 +13,7 @@ from pydantic import Field
 from polydetr.core.examples import IGNORE_INDEX, Arrays
 from polydetr.core.layout import FieldText, Layouts
 from polydetr.core.mistakes import Mark, Mistake
-from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction
+from polydetr.core.predictions import Baseline, Details, Evaluation, Figures, Prediction, label_of
 from polydetr.core.records import Row
 from polydetr.core.tables import AnswerColumn, confidence, listed
 from polydetr.errors import SchemaError
@@ -143,7 +143,7 @@ class TaggingTask(Task):
         self._allowed = _allowed_pairs(self.labels)
 
     def gold(self, row: Row, text: FieldText | None) -> GoldTags | None:
-        """Tags in IOB2 (plain ones as they are).
+        """Tags in IOB2 (plain ones as they are); None also of a text without any word.
 
         Raises:
             RowError: the number of tags is not the number of words, a tag is outside its scheme, or a span outside the
@@ -158,6 +158,8 @@ class TaggingTask(Task):
             tags, unfit = spans_to_iob2(text.words, spans)
             return GoldTags(tags, spans, problems + unfit)
         tags = tags_in(items, text, self.target, scheme="plain" if self.plain else self.scheme)
+        if not tags:  # nothing to measure by
+            return None
         return GoldTags(tags, [] if self.plain else spans_of_tags(tags, text))
 
     def unseen(self, gold: GoldTags) -> list[str]:
@@ -228,7 +230,7 @@ class TaggingTask(Task):
         return self.labels if self.plain else sorted(types_of(self.labels))
 
     def marks(self, prediction: Prediction) -> list[Span]:
-        return [Span(s["start"], s["end"], s["label"], s["probability"]) for s in prediction.value]
+        return [Span(s["start"], s["end"], label_of(s), s["probability"]) for s in prediction.value]
 
     def _best_path(self, log_p: np.ndarray) -> np.ndarray:
         """(words, C) → (words,): the most probable valid sequence of labels (Viterbi 1967)."""
