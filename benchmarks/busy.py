@@ -95,7 +95,7 @@ def in_process(seconds: float, *, wait: str, threads: int | None) -> dict[str, f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="for one figure")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--wait", choices=("ours", "active"), default="ours", help="how threads wait")

@@ -212,7 +212,7 @@ def run(name: str, limit: str, busy: int, *, verbose: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--limits", nargs="+", default=list(LIMITS), help="as --time-limit takes them")
     parser.add_argument("--busy", type=int, default=0, help="busy processes beside each run")
