@@ -22,7 +22,7 @@ READ = {"train", "evaluate", "predict", "explain", "inspect"}
 PRINTED_BY = {
     "training": {"train"}, "predictor.py": {"train"}, "model": {"train"}, "schema": {"train", "inspect"},
     "tuning": {"tune"}, "export": {"export"}, "serving": {"serve"}, "inference/proof.py": {"export", "optimize"},
-    "inference/kept_rows.py": {"export", "optimize"},
+    "inference/kept_rows.py": {"export", "optimize"}, "inference/writing.py": {"predict"},
     "inference/runs.py": {"runs list", "runs show", "runs compare"}, "web/store/backup.py": {"store restore"},
     "studio/correction_formats.py": {"corrections export"}, "studio/correct_list.py": {"train"},
     "web": {f"people {verb}" for verb in ("add", "list", "remove", "password")}

@@ -92,4 +92,4 @@ def test_systemd_reads_the_unit(tmp_path: Path) -> None:
 
 def test_what_no_engine_has_built_says_so() -> None:
     for name in ("Dockerfile", "compose.yaml", "polydetr.service"):
-        assert re.search(r"Not (built|run) here: no machine", (DEPLOY / name).read_text(encoding="utf-8")), name
+        assert re.search(r"Not (built|run|started) by the tests", (DEPLOY / name).read_text(encoding="utf-8")), name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -102,6 +104,26 @@ def test_a_new_version_that_cannot_be_loaded_is_refused(stubs: Stubs, does: str,
         await stubs.fleet.replace("film", "b")
         assert await stubs.label() == "b"
         assert [lane.process.loaded for lane in stubs.fleet._dispatcher.lanes] == [{1, 3}]  # 2 was freed
+
+    run(stubs, work())
+
+
+def test_who_ends_the_process_twice_is_told_so_and_nobody_else(stubs: Stubs) -> None:
+    """The one request that is in the process each time it ends."""
+
+    async def work() -> None:
+        (lane,) = stubs.fleet._dispatcher.lanes
+        os.kill(lane.process.pid, signal.SIGSTOP)  # so that both are in it, and not answered
+        deadly = asyncio.create_task(stubs.asked(END))
+        harmless = asyncio.create_task(stubs.asked({"text": "a"}, {"text": "b"}))
+        async with asyncio.timeout(20):
+            while len(lane.out) < 2:
+                await asyncio.sleep(0.01)
+        os.kill(lane.process.pid, signal.SIGCONT)
+        with pytest.raises(Unavailable, match="twice"):
+            await deadly
+        assert len(await harmless) == 2
+        assert [told["parcels"] for name, told in stubs.told if name == "process_ended"] == [2, 1]
 
     run(stubs, work())
 

@@ -276,30 +276,6 @@ def test_a_process_that_is_killed_is_started_again_and_no_request_fails(
     assert close_to(answered(loop, fleet), expected)
 
 
-def test_who_ends_the_process_twice_is_told_so_and_nobody_else(loop: Loop, fleet: ModelFleet) -> None:
-    """The one request that is in the process each time it ends."""
-
-    async def run() -> None:
-        lane = fleet._dispatcher.lanes[0]
-        os.kill(pid_of(fleet), signal.SIGSTOP)  # so that the request is in it, and not answered
-        deadly = asyncio.create_task(fleet.answer("text", ROWS[:1], Ask(), timeout_s=60))
-        await asyncio.sleep(0.05)
-        harmless = asyncio.create_task(fleet.answer("text", ROWS[:2], Ask(), timeout_s=60))
-        await asyncio.sleep(0.05)
-        assert len(lane.out) == 2
-        os.kill(pid_of(fleet), signal.SIGKILL)
-        while not lane.alone:
-            await asyncio.sleep(0)
-        (sending,) = lane.out.values()
-        os.kill(pid_of(fleet), signal.SIGKILL)
-        with pytest.raises(Unavailable, match="twice"):
-            await deadly
-        assert sending.tried == 2
-        assert len(await harmless) == 2
-
-    loop(run())
-
-
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(loop: Loop, fleet: ModelFleet) -> None:
     async def run() -> list[Any]:
         each = [fleet.answer("text", ROWS, Ask(), timeout_s=60) for _ in range(60)]
