@@ -266,6 +266,30 @@ def test_a_draft_outlives_a_reload(pages: Correcting, look: Look) -> None:
     assert pages.values("films", "kept over a reload")["stars"] == 17.5
 
 
+def test_a_draft_whose_message_is_lost_arrives_nonetheless(pages: Correcting, look: Look) -> None:
+    page = opened(look, pages, "films", films("kept though a message was lost"), "&target=stars")
+    page.fill(".pd-editor input", "18.5")
+    page.wait_for_function("Object.values(sessionStorage).join().includes('18.5')")
+    lost: list[str | bytes] = []
+
+    def loses(socket: Any) -> None:
+        server = socket.connect_to_server()
+
+        def passes(message: str | bytes) -> None:
+            if "18.5" in str(message) and not lost:
+                lost.append(message)
+            else:
+                server.send(message)
+
+        socket.on_message(passes)
+
+    page.route_web_socket("**/_nicegui_ws/**", loses)
+    page.reload()
+    shown(page)
+    page.wait_for_function("document.querySelector('.pd-editor input').value === '18.5'")
+    assert lost
+
+
 # -- others, and breaks -----------------------------------------------------------------------------------------------
 
 

@@ -11,9 +11,20 @@ export default {
       try { sessionStorage.setItem(place, JSON.stringify(kept)); } catch { /* full: the page itself still has it */ }
     };
     window.polydetr.keep = this.keep;
-    for (const [key, value] of Object.entries(read())) this.$emit("kept", { key, value });  // a long message would be dropped
-    this.$emit("all_kept");
+    const found = Object.entries(read()), count = found.length;
+    const tell = () => {  // one by one: a long message would be dropped; again until they arrived: each may be lost, or overtaken
+      if (!count) this.$emit("kept", { count });
+      for (const [key, value] of found) this.$emit("kept", { key, value, count });
+      this.again = setTimeout(tell, 2_000);
+    };
+    tell();
   },
-  unmounted() { if (window.polydetr.keep === this.keep) delete window.polydetr.keep; },
-  methods: { put(key, value) { this.keep(key, value); } },
+  unmounted() {
+    this.arrived();
+    if (window.polydetr.keep === this.keep) delete window.polydetr.keep;
+  },
+  methods: {
+    put(key, value) { this.keep(key, value); },
+    arrived() { clearTimeout(this.again); },
+  },
 };

@@ -19,17 +19,21 @@ class Drafts(Element, component="drafts.js"):
         self._props["name"] = name
 
         found: dict[str, Any] = {}
+        done = False
 
-        def kept(event: GenericEventArguments) -> None:
-            if isinstance(event.args, dict) and isinstance(key := event.args.get("key"), str):
-                found[key] = event.args.get("value")
-
-        async def all_kept() -> None:
+        async def kept(event: GenericEventArguments) -> None:
+            nonlocal done
+            said = event.args if isinstance(event.args, dict) else {}
+            if isinstance(key := said.get("key"), str):
+                found[key] = said.get("value")
+            if done or len(found) != said.get("count"):
+                return
+            done = True
+            self.run_method("arrived")
             if (work := on_kept(found)) is not None:
                 await work
 
         self.on("kept", kept)
-        self.on("all_kept", all_kept, [])
 
     def put(self, key: str, value: Any) -> None:
         """Keeps it; None: forgets it."""
