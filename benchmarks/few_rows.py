@@ -17,13 +17,14 @@ import argparse
 import random
 import time
 from collections import defaultdict
+from queue import Empty
 from typing import Any
 
 import data
 import recording
 
 ENCODERS = {"banking77": "minilm", "clinc150": "minilm", "tnews": "e5-multilingual", "chnsenticorp": "e5-multilingual"}
-SETFIT_SECONDS = 20 * 60
+SETFIT_MINUTES = 20.0
 
 
 def draw(rows: data.Rows, target: str, per_class: int, seed: int) -> data.Rows:
@@ -100,36 +101,48 @@ def regression(train: data.Rows, test: data.Rows, split: data.Split, name: str, 
 
 
 def setfit(
-    train: data.Rows, test: data.Rows, split: data.Split, name: str, seed: int, *, encoder: str
+    train: data.Rows, test: data.Rows, split: data.Split, name: str, seed: int, *, encoder: str, most: float
 ) -> dict[str, Any]:
-    """In a process that is ended after ``SETFIT_SECONDS``."""
+    """In a process that is ended after ``most`` seconds; where it had not finished, how far it had come."""
     import multiprocessing
 
-    queue: Any = multiprocessing.Queue()
-    arguments = ([r.row for r in train], [r.row for r in test], split, seed, encoder, queue)
-    process = multiprocessing.Process(target=_setfit, args=arguments)
+    context = multiprocessing.get_context("spawn")
+    queue: Any = context.Queue()
+    arguments = ([r.row for r in train], [r.row for r in test], split.target, split.inputs, seed, encoder, queue)
+    process = context.Process(target=_setfit, args=arguments)
     process.start()
+    began, told = time.monotonic(), dict[str, Any](steps_done=0)
     try:
-        return queue.get(timeout=SETFIT_SECONDS)
-    except Exception:
-        return {"accuracy": None, "reason": f"not finished in {SETFIT_SECONDS // 60} minutes"}
+        while "accuracy" not in told:
+            told |= queue.get(timeout=max(0.0, most - (time.monotonic() - began)))
+    except Empty:
+        told |= {"accuracy": None, "reason": f"not finished in {most / 60:g} minutes"}
     finally:
         process.terminate()
+    return told
 
 
-def _setfit(train: list[dict], test: list[dict], split: data.Split, seed: int, encoder: str, queue: Any) -> None:
+def _setfit(
+    train: list[dict], test: list[dict], targets: Any, inputs: Any, seed: int, encoder: str, queue: Any
+) -> None:
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
+    from transformers import TrainerCallback
 
-    (target,) = split.target
-    (text,) = split.inputs or {"text": "text"}
+    class Telling(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            queue.put({"steps_done": state.global_step, "steps": state.max_steps})
+
+    (target,) = targets
+    (text,) = inputs or {"text": "text"}
     labels = sorted({str(row[target]) for row in train})
     rows = Dataset.from_dict(
         {"text": [row[text] for row in train], "label": [labels.index(str(row[target])) for row in train]}
     )
     began = time.monotonic()
     model = SetFitModel.from_pretrained(encoder)
-    Trainer(model=model, args=TrainingArguments(batch_size=16, num_epochs=1, seed=seed), train_dataset=rows).train()
+    arguments = TrainingArguments(batch_size=16, num_epochs=1, seed=seed)
+    Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[Telling()]).train()
     seconds = time.monotonic() - began
     found = model.predict([row[text] for row in test])
     right = sum(labels[int(p)] == str(row[target]) for p, row in zip(found, test, strict=True))
@@ -144,6 +157,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--test", type=int, help="test rows, the same random ones for every side")
     parser.add_argument("--encoder", help="for setfit: a folder or name that sentence-transformers loads")
+    parser.add_argument("--minutes", type=float, default=SETFIT_MINUTES, help="for setfit: it is ended after so many")
     given = parser.parse_args()
     split = data.fewer(data.SETS[given.set](), None, given.test)
     (target,) = split.target
@@ -151,7 +165,7 @@ def main() -> None:
     for seed in given.draws:
         train = draw(split.train, target, given.per_class, seed)
         if given.side == "setfit":
-            found = setfit(train, split.test, split, given.set, seed, encoder=given.encoder)
+            found = setfit(train, split.test, split, given.set, seed, encoder=given.encoder, most=60 * given.minutes)
         else:
             found = sides[given.side](train, split.test, split, given.set, seed)
         line = {

@@ -50,9 +50,12 @@ class RequestError(ServiceError, InputError):
 class Client:
     """One service. It holds connections open: use it as a context manager, or call ``close``.
 
-    url: of the service, with whatever a reverse proxy put before its addresses. key: made by ``polydetr keys add``.
+    url: of the service, with whatever a reverse proxy puts before its addresses. key: made by ``polydetr keys add``.
     timeout: for one answer, in seconds. retries: how often a request is sent again that was refused because too much is
     waiting, each time after as long as the service asked for. transport: of httpx, for tests.
+
+    Raises:
+        RequestError: the url or the key is none.
     """
 
     def __init__(
@@ -71,7 +74,14 @@ class Client:
             )
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._retries = retries
-        self._http = httpx.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout, transport=transport)
+        try:
+            self._http = httpx.Client(
+                base_url=url.rstrip("/") + "/", headers=headers, timeout=timeout, transport=transport
+            )
+        except httpx.InvalidURL as error:
+            raise _no_address(url, str(error)) from None
+        if self._http.base_url.scheme not in ("http", "https") or not self._http.base_url.host:
+            raise _no_address(url, "it names no host")
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +95,7 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """What is served: name, version, columns, answers, labels, metrics of each. Raises ServiceError."""
-        return self._answered("GET", "v1/models").json()["models"]
+        return _told(self._answered("GET", "v1/models"), "models")["models"]
 
     def predict(self, model: str, rows: Sequence[Row | str], **options: Any) -> list[dict[str, Any]]:
         """One answer per row, in order: ``prediction``, ``probability``, ... by target, or ``error``.
@@ -99,7 +109,7 @@ class Client:
         """
         body = b'{"rows": [%s]}' % b", ".join(map(_json, _each(rows)))
         path = f"v1/models/{quote(model, safe='')}/predict"
-        return self._answered("POST", path, content=body, params=_query(options)).json()["answers"]
+        return _told(self._answered("POST", path, content=body, params=_query(options)), "answers")["answers"]
 
     def stream(self, model: str, rows: Iterable[Row | str], **options: Any) -> Iterator[dict[str, Any]]:
         """The same for any number of rows, one after the other, in constant memory: up to 256 rows are taken and sent,
@@ -130,10 +140,10 @@ class Client:
         headers = {"content-type": kind, "accept": "text/csv" if table else _NDJSON}
         params = {"model": model, **_query(options)}
         try:
-            told = self._answered("POST", "v1/jobs", file=path, params=params, headers=headers).json()
+            taken = self._answered("POST", "v1/jobs", file=path, params=params, headers=headers)
         except OSError as error:
             raise RequestError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
-        return ServiceJob(self, told["id"])
+        return ServiceJob(self, _told(taken, "id")["id"])
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -173,7 +183,7 @@ class ServiceJob:
 
     def state(self) -> dict[str, Any]:
         """``state``, ``rows_done``, ``rows_rejected``, ``share_done``. Raises ServiceError."""
-        return self.client._answered("GET", f"v1/jobs/{self.id}").json()
+        return _told(self.client._answered("GET", f"v1/jobs/{self.id}"), "state")
 
     def wait(self, *, every: float = 1.0, timeout: float | None = None) -> dict[str, Any]:
         """Until it has ended, for ``timeout`` seconds at most.
@@ -296,13 +306,39 @@ def _query(options: Mapping[str, Any]) -> dict[str, str]:
 
 def _answer_of(line: bytes, before: int) -> dict[str, Any]:
     """before: rows of earlier requests. Raises ServiceError where the line says that the stream ended there."""
-    answer = json.loads(line)
-    if "row" not in answer:
-        raise ServiceError(answer["error"]["message"], hint=answer["error"].get("hint"))
+    try:
+        answer = json.loads(line)
+        if "row" not in answer:
+            raise ServiceError(answer["error"]["message"], hint=answer["error"].get("hint"))
+    except (ValueError, KeyError, TypeError):
+        raise _another(line) from None
     answer["row"] += before
     if "row" in (place := answer.get("error", {}).get("location", {})):
         place["row"] = answer["row"]
     return answer
+
+
+def _told(answer: httpx.Response, holds: str) -> dict[str, Any]:
+    """The object that came back. Raises ServiceError where it is not the service that answered."""
+    try:
+        told = answer.json()
+        told[holds]
+    except (ValueError, KeyError, TypeError):
+        raise _another(answer.content) from None
+    return told
+
+
+def _another(said: bytes) -> ServiceError:
+    """Something else stands at the address, such as the page of a proxy."""
+    begins = said[:60].decode(errors="replace")
+    return ServiceError(
+        f"what came back is no answer of the service: it begins with {begins!r}.",
+        hint="Check the address, and what stands before the service.",
+    )
+
+
+def _no_address(url: str, why: str) -> RequestError:
+    return RequestError(f"{url!r} is no address of a service: {why}.", hint='Such as "http://localhost:8000".')
 
 
 def _wait_of(answer: httpx.Response) -> float:

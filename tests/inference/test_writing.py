@@ -109,6 +109,16 @@ def test_probabilities_of_every_class(model: LoadedModel, tmp_path: Path) -> Non
         numbers.write(ROWS, tmp_path / "b.csv", probabilities=True)
 
 
+def test_what_finds_no_objects_draws_none(model: LoadedModel, tmp_path: Path) -> None:
+    for ask in (
+        lambda: model.write(ROWS, tmp_path / "a.csv", draw=tmp_path / "drawn"),
+        lambda: list(model.stream(ROWS, draw=tmp_path / "drawn")),
+    ):
+        with pytest.raises(InputError, match=r"finds no objects in images\. Leave draw out"):
+            ask()
+    assert not list(tmp_path.iterdir())
+
+
 def test_answers_of_an_answered_file_have_names_of_their_own(classes: LoadedModel, tmp_path: Path) -> None:
     classes.write(ROWS, tmp_path / "once.csv")
     with pytest.warns(WritingWarning) as messages:

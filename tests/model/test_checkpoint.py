@@ -257,4 +257,6 @@ def test_what_is_no_detr_is_refused_by_name(hub: Path, tmp_path: Path) -> None:
     save_file(resnet, plain)
     with pytest.raises(BackboneError, match=r"holds an image backbone and no detector"):
         Predictor.from_checkpoint(plain, tmp_path / "model", size=SIDE)
+    with pytest.raises(BackboneError, match=r"'nope' is no folder or file\. Name what holds a published DETR"):
+        Predictor.from_checkpoint("nope", tmp_path / "model", size=SIDE)
     assert not (tmp_path / "model").exists()

@@ -262,6 +262,34 @@ def test_a_service_that_is_not_there() -> None:
         client.models()
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>Sign in</html>", b"[]", b"{}", b"", b'"x"', b"\xff"],
+    ids=["page", "list", "object", "empty", "text", "bytes"],
+)
+def test_another_that_answers_in_place_of_the_service(body: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "a"}\n')
+    with Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, content=body))) as client:
+        asked: list[Callable[[], Any]] = [
+            client.models,
+            lambda: client.predict("film", ROWS),
+            lambda: client.job("film", file),
+            ServiceJob(client, "a").state,
+        ]
+        if body:  # an empty stream has no line
+            asked.append(lambda: list(client.stream("film", ROWS)))
+        for ask in asked:
+            with pytest.raises(ServiceError, match="no answer of the service"):
+                ask()
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "http://", "http://a:port", "", "ftp://a", "/v1"])
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(RequestError, match="no address of a service"):
+        Client(url)
+
+
 def test_it_loads_nothing_but_httpx() -> None:
     code = (
         "import sys, polydetr.client; loaded = {name.partition('.')[0] for name in sys.modules}; "

@@ -29,7 +29,7 @@ from polydetr.inference.load import load_engine
 from polydetr.inference.measuring import evaluated, good_results, left_out, write_reports
 from polydetr.inference.options import Options, least_probabilities, thresholds
 from polydetr.inference.proof import no_rows
-from polydetr.inference.writing import Written, check_outputs, write_answers
+from polydetr.inference.writing import Written, check_can_show, check_outputs, write_answers
 from polydetr.metrics.calibration import Threshold
 from polydetr.schema.spec import Schema
 from polydetr.tasks.capabilities import HasLabels, HasPositive
@@ -169,8 +169,9 @@ class LoadedModel:
         parent, in place of their content. draw: a folder for the images with the predicted boxes.
 
         Raises:
-            SaveError: a file cannot be written.
+            InputError: the model finds nothing that could be drawn. SaveError: a file cannot be written.
         """
+        check_can_show(self._engine, draw=draw is not None)
         options = Options(reading, strictness, seed, min_confidence, accuracy)
         for answer in self.answer(rows, options=options):
             if draw is not None:
@@ -202,28 +203,20 @@ class LoadedModel:
         probabilities: also those of every class. progress: called with the number of rows after each.
 
         Raises:
-            InputError: the name of ``out`` says no known format, or is that of the rows or of the page, a wrong
-                probability is asked for, or the rows cannot be read at all. SaveError: a file cannot be written, or a
-                package that it takes is not installed.
+            InputError: the name of ``out`` says no known format, or is that of the rows or of the page, the model
+                answers with nothing that ``draw`` or ``probabilities`` could show, a wrong probability is asked for, or
+                the rows cannot be read at all. SaveError: a file cannot be written, or a package that it takes is not
+                installed.
         """
         place = Path(out) if isinstance(out, str | Path) else out
         check_outputs(place if isinstance(place, Path) else None, html, rows=rows)
-        if probabilities:
-            self._check_classes()
+        check_can_show(self._engine, draw=draw is not None, probabilities=probabilities)
         title = f"Answers of {self.folder.name}" if self.folder else "Answers"
         return write_answers(
             self.answer(rows, options=options), self._engine, place, html=None if html is None else Path(html),
             draw=None if draw is None else Path(draw), title=title, probabilities=probabilities,
             withheld=list(least_probabilities(self._engine, options)), progress=progress,
         )  # fmt: skip
-
-    def _check_classes(self) -> None:
-        """Raises InputError where no target of the model answers with classes."""
-        tasks = self._engine.tasks.values()
-        if all(len(task.answer_columns()) == len(task.answer_columns(probabilities=True)) for task in tasks):
-            raise InputError(
-                "this model answers with no classes.", hint="Leave probabilities out (predict --probabilities)."
-            )
 
     def embed(
         self,

@@ -20,6 +20,7 @@ from polydetr.engine.answer_table import AnswerTable, own_row
 from polydetr.engine.engine import Engine
 from polydetr.engine.outputs import Answer
 from polydetr.errors import InputError, SaveError, listed, quoted
+from polydetr.tasks.capabilities import FindsInImages
 
 JSON_LINES = (".jsonl", ".ndjson")
 LOOKED_AT = 1_000
@@ -67,6 +68,17 @@ def check_outputs(out: str | Path | None, html: str | Path | None, *, rows: Any)
         raise InputError(f"{str(html)!r} is the file of the answers, too.", hint="Name another file for --html.")
     if out is not None and _is_table(Path(out)):
         check_table(Path(out))
+
+
+def check_can_show(engine: Engine, *, draw: bool = False, probabilities: bool = False) -> None:
+    """Raises InputError where no target of the model answers with boxes that could be drawn, or with classes."""
+    tasks = engine.tasks.values()
+    if draw and not any(isinstance(task, FindsInImages) for task in tasks):
+        raise InputError("this model finds no objects in images.", hint="Leave draw out (predict --draw).")
+    if probabilities and all(len(t.answer_columns()) == len(t.answer_columns(probabilities=True)) for t in tasks):
+        raise InputError(
+            "this model answers with no classes.", hint="Leave probabilities out (predict --probabilities)."
+        )
 
 
 def _is_one_file(one: Path, other: Path) -> bool:

@@ -31,9 +31,12 @@ def import_detr(
     checkpoint: a folder, a safetensors file or a Hugging Face id; size: pixels per side that the model sees; fit: how
     an image that is not square becomes so; threshold: score from which a box is predicted.
     Raises:
-        BackboneError: it is no DETR. SaveError: ``out`` cannot be written, or holds something that is not a model.
+        BackboneError: it is no DETR, or not there. SaveError: ``out`` cannot be written, or holds something that is not
+        a model.
     """
     check_replaceable(out)
+    if "/" not in (named := str(checkpoint)) and not Path(named).exists():  # no Hugging Face id either
+        raise BackboneError(f"{named!r} is no folder or file.", hint="Name what holds a published DETR.")
     backbone = load_image_spec(str(checkpoint))
     if backbone.detr is None:
         raise BackboneError(

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polydetr.nn.cpu.threads import numpy_on_one_core
+from polydetr.nn.cpu.threads import each_on_a_core, numpy_on_one_core
 
 Array = NDArray[np.float64]
 
@@ -217,21 +218,28 @@ def choose_head(
     the same ones again where the backbone is frozen.
     """
     best: Chosen | None = None
+    parts = list(parted(folds))
     for name_weight in name_weights:
         starts: list[LinearHead | None] = [None] * len(folded)
         for strength in strengths:
             recipe, logits = Recipe(strength, name_weight), np.full_like(labels.y, np.nan)
-            heads = []
-            for number, (rows, held) in enumerate(parted(folds)):
-                head = recipe.fit(folded[number], labels, rows, start=starts[number], tolerance=1e-4)
-                heads.append(head)
-                logits[held] = head.logits(folded[number].rows[held])
+            fitted = partial(_fit_fold, recipe, labels)
+            heads = each_on_a_core(fitted, zip(folded, (rows for rows, _ in parts), starts, strict=True))
+            for features, (_, held), head in zip(folded, parts, heads, strict=True):
+                logits[held] = head.logits(features.rows[held])
             starts = [*heads]
             found = Chosen.of(recipe, logits, labels, train_loss=float(np.mean([head.loss for head in heads])))
             if best is None or found.loss < best.loss:
                 best = found
     assert best is not None
     return best
+
+
+def _fit_fold(
+    recipe: Recipe, labels: Labels, fold: tuple[Features, NDArray[np.integer], LinearHead | None]
+) -> LinearHead:
+    features, rows, start = fold
+    return recipe.fit(features, labels, rows, start=start, tolerance=1e-4)
 
 
 _TEMPERATURES = np.append(np.geomspace(0.1, 10.0, 41), 1e6)  # the last one: nothing is known

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from threadpoolctl import threadpool_limits
+
+T, R = TypeVar("T"), TypeVar("R")
 
 
 def _alone_after_fork() -> None:
@@ -60,6 +63,12 @@ def numpy_on_one_core() -> AbstractContextManager[object]:
     while they wait for one another, so that beside other programs a thousand small products take forty times as long.
     """
     return threadpool_limits(1, user_api="blas")
+
+
+def each_on_a_core(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """``work`` of each item, in order: of NumPy and SciPy, side by side on as many cores as PyTorch computes on."""
+    with numpy_on_one_core(), ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="polydetr") as pool:
+        return list(pool.map(work, items))
 
 
 def _mkl_threads_of_this_thread() -> Callable[[int], int] | None:
