@@ -201,7 +201,7 @@ def run(name: str, limit: str, busy: int, *, verbose: bool) -> dict[str, Any]:
             "table_alone": None if case.table is None else round(case.table, 4),
         }  # fmt: skip
         if done.returncode:
-            return {**line, "score": None, "error": done.stderr.splitlines()[-1][:300]}
+            return {**line, "holds": False, "score": None, "error": done.stderr.splitlines()[-1][:300]}
         import polydetr
 
         metrics = polydetr.Predictor.load(out).evaluate(case.test)

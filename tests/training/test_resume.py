@@ -15,7 +15,7 @@ from tiny_runs import TRAIN, Watched, train
 from polydetr.errors import Interrupted, ModelFolderError, OutputError, SaveError
 from polydetr.training.checkpoint import LAST, Checkpoints, Progress
 
-EMA = {"training": {"ema_decay": 0.9, "evaluations_per_epoch": 2}}
+EMA = {"training": {"ema_decay": 0.9, "evaluations_per_epoch": 2, "precision": "fp32"}}
 
 KILLED = """
 import os, signal, sys
