@@ -17,7 +17,7 @@ from polydetr.training.checkpoint import LAST, Checkpoints, Progress
 
 EMA = {"training": {"ema_decay": 0.9, "evaluations_per_epoch": 2, "precision": "fp32"}}
 
-KILLED = """
+KILLED = f"""
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 import polydetr.training.loop as loop
@@ -27,8 +27,7 @@ loop.CHECKPOINT_SECONDS = 0.0
 def at_step(info):
     if info.step == 6:
         os.kill(os.getpid(), signal.SIGKILL)
-settings = {"training": {"ema_decay": 0.9, "evaluations_per_epoch": 2}}
-train(Path(sys.argv[1]), display=Watched(at_step), settings=settings)
+train(Path(sys.argv[1]), display=Watched(at_step), settings={EMA!r})
 """
 
 
