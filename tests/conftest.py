@@ -29,8 +29,8 @@ def private_cache(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(scope="session", autouse=True)
 def one_precision() -> Iterator[None]:
-    """``precision: auto`` is float32, as if bfloat16 were no faster, so that a tiny model of random weights, which loses
-    much by rounding, learns the same on every processor. What is in bfloat16 says so.
+    """``precision: auto`` is float32, as if bfloat16 were no faster: a tiny model of random weights, which loses much
+    by rounding, then learns the same on every processor. What is in bfloat16 says so.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("polydetr.model.precision.bf16_speedup", lambda num_threads: 1.0)

@@ -152,7 +152,7 @@ def test_pairs_wait_where_the_time_is_over_and_their_search_looks_at_the_clock(
     looks: list[float] = []
     monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: looks.append(0.0) or float(len(looks))))
     fitted = start._rows_of(assembly, "value", store, range(200))
-    fitted.minimum(fitted.zero.with_factors(2, seed=0), 1.0, fitted.all, until=3.5)
+    fitted.minimum(fitted.zero.with_factors(2, seed=0), 1.0, until=3.5)
     assert len(looks) == 4 < start.IN_PARTS
 
 
@@ -246,11 +246,11 @@ def test_when_its_seconds_are_over_no_further_way_is_tried_and_all_rows_are_fitt
     now, fits = 0.0, list[float]()
     minimum = start._Rows.minimum
 
-    def timed(rows: Any, weights: Any, strength: float, index: torch.Tensor) -> Any:
+    def timed(rows: Any, weights: Any, strength: float) -> Any:
         nonlocal now
         now += 1.0
         fits.append(strength)
-        return minimum(rows, weights, strength, index)
+        return minimum(rows, weights, strength)
 
     monkeypatch.setattr(start, "ITERATIONS", start.IN_PARTS)  # what is counted are searches, however short
     monkeypatch.setattr(start._Rows, "minimum", timed)

@@ -21,7 +21,7 @@ from polydetr.model.masters import Masters
 from polydetr.model.model import PolyModel
 from polydetr.model.sharing import share
 from polydetr.nn.batch import Batch
-from polydetr.nn.cpu.threads import single_threaded_pool
+from polydetr.nn.cpu.threads import single_threaded_pool, waits_asleep
 
 if TYPE_CHECKING:
     from polydetr.engine.engine import Engine
@@ -32,10 +32,6 @@ Listener = Callable[[Mapping[str, Mapping[str, Tensor]], Batch], None]
 SMALL = 256
 """Tokens that one thread is done with before threads that sleep at every operation are woken for them."""
 _Forwarded = tuple[list[int], Batch, Mapping[str, Mapping[str, Tensor]]]
-
-
-def _waits_asleep() -> bool:
-    return os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
 
 
 class TorchRunner:
@@ -141,7 +137,7 @@ class TorchRunner:
         small: bool,
     ) -> Iterator[_Forwarded]:
         """``map`` in order."""
-        one_at_a_time = len(batches) < 2 and not (batches and small and _waits_asleep())
+        one_at_a_time = len(batches) < 2 and not (batches and small and waits_asleep())
         if device.type != "cpu" or self.threads < 2 or one_at_a_time or self._process != os.getpid():
             return map(forward, batches)
         if self._pool is None:

@@ -14,10 +14,11 @@ from __future__ import annotations
 import inspect
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from polydetr.errors import RowError
 from polydetr.heads.base import Head
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
+from polydetr.nn.cpu.threads import limited_to, waits_asleep
 from polydetr.nn.numbers import Cells, CellSums, by_twos
 from polydetr.nn.pooling import masked_mean
 
@@ -87,7 +89,7 @@ def start_from_tables(
             if of_table
             else _rows_of(assembly, target, store, order[:few])
         )
-        if not float(rows.counted(rows.all)):
+        if not rows.counted:
             continue
         weights, chosen[target] = _fit(rows, STRENGTHS if seconds is None else IN_TIME, until=until)
         if sums.mix is not None and time.monotonic() < until:
@@ -96,7 +98,7 @@ def start_from_tables(
         if model.means_of(target):
             sample = order[:few]
             own = _rows_of(assembly, target, store, sample) if of_table else rows
-            _add_means(assembly, target, own, own.logits(weights, own.all), store, sample[:most], until=until)
+            _add_means(assembly, target, own, own.logits(weights), store, sample[:most], until=until)
     return chosen
 
 
@@ -138,8 +140,10 @@ def _rows_of(assembly: Assembly, target: str, examples: ExampleStore | Sequence[
     cells, mask = Cells(*(tensor.cpu() for tensor in cells)), batch.groups[group].mask
     design = sums.design(cells, mask)
     codes = cells.codes.new_zeros(design.shape[:2]).scatter(1, cells.columns, cells.codes.masked_fill(~mask, 0))
-    head, outputs = assembly.model.head_of(target), sums.num_outputs
-    return _Rows(head, target, batch, design, codes, sums.levels.num_embeddings, outputs)
+    return _Rows(
+        assembly.model.head_of(target), batch.targets[target], batch.weights, design.permute(1, 2, 0).contiguous(),
+        codes.T.contiguous(), sums.levels.num_embeddings, torch.zeros(len(design), sums.num_outputs),
+    )  # fmt: skip
 
 
 def _batch(store: ExampleStore | Sequence[Example], rows: Sequence[int], group: str) -> Batch:
@@ -167,9 +171,16 @@ def _add_means(
         scaled.append((mean - center) / spread * there[:, None])
         moments.append((center, spread))
     few = _batch(store, sample[:count], assembly.model.additive[target])
-    none = torch.zeros(count, 1, dtype=torch.int64)
-    design = torch.cat(scaled, 1)[:, None]
-    rest = _Rows(rows.head, target, few, design, none, 1, answered.shape[1], offset=answered[:count])
+    none = torch.zeros(1, count, dtype=torch.int64)
+    rest = _Rows(
+        rows.head,
+        few.targets[target],
+        few.weights,
+        torch.cat(scaled, 1).T[None].contiguous(),
+        none,
+        1,
+        answered[:count],
+    )
     tried = STRENGTHS if until == float("inf") else IN_TIME
     weights, _ = _fit(rest, [10 * strength for strength in tried], or_nothing=True, until=until)
     parts = weights.design[0].split([len(center) for center, _ in moments])
@@ -225,46 +236,70 @@ class _Weights(NamedTuple):
         return _Weights(design, levels, self.bias, torch.randn(rank, len(self.bias), generator=drawn) / rank**0.5)
 
 
+@dataclass(frozen=True)
 class _Rows:
     """The rows of a fit: what the weights are multiplied with, and the loss of the head on them; on the CPU.
 
-    design (n, C, F); codes (n, C), 0 for none; offset (n, outputs): what is answered already.
+    labels, weights: of the rows, as the head takes them. design (C, F, n), rows last, as products of few weights with
+    many rows are quickest so; codes (C, n), 0 for none, below ``num_codes``; offset (n, outputs): what is answered
+    already.
     """
 
-    def __init__(
-        self, head: Head, target: str, batch: Batch, design: Tensor, codes: Tensor, num_codes: int, num_outputs: int, *,
-        offset: Tensor | None = None,
-    ) -> None:  # fmt: skip
-        self.head, self.batch, self.labels = head, batch, batch.targets[target]
-        self.design, self.codes = design, codes
-        self.offset = torch.zeros(len(design), num_outputs) if offset is None else offset
-        self.all = torch.arange(len(design))
-        self.zero = _Weights(
-            torch.zeros(*design.shape[1:], num_outputs), torch.zeros(num_codes, num_outputs), torch.zeros(num_outputs)
-        )
+    head: Head
+    labels: Mapping[str, Tensor]
+    weights: Tensor
+    design: Tensor
+    codes: Tensor
+    num_codes: int
+    offset: Tensor
 
-    def counted(self, index: Tensor) -> Tensor:
-        return self.head.counted({n: t[index] for n, t in self.labels.items()}, self.batch.weights[index])
+    def __len__(self) -> int:
+        return len(self.weights)
 
-    def logits(self, weights: _Weights, index: Tensor) -> Tensor:
-        design, codes, answered = self.design[index], self.codes[index], self.offset[index] + weights.bias
+    def part(self, of: Tensor) -> _Rows:
+        """of: (n,), those that are wanted."""
+        labels = {name: tensor[of] for name, tensor in self.labels.items()}
+        return replace(
+            self, labels=labels, weights=self.weights[of], design=self.design[..., of], codes=self.codes[:, of],
+            offset=self.offset[of],
+        )  # fmt: skip
+
+    def parted(self, fold: int) -> tuple[_Rows, _Rows]:
+        """(the others, every fifth one)."""
+        out = torch.arange(len(self)) % FOLDS == fold
+        return self.part(~out), self.part(out)
+
+    @cached_property
+    def counted(self) -> float:
+        return float(self.head.counted(self.labels, self.weights))
+
+    @cached_property
+    def levels(self) -> _Levels:
+        return _Levels(self.codes, self.num_codes)
+
+    @property
+    def zero(self) -> _Weights:
+        (columns, width, _), outputs = self.design.shape, self.offset.shape[1]
+        design, levels = torch.zeros(columns, width, outputs), torch.zeros(self.num_codes, outputs)
+        return _Weights(design, levels, torch.zeros(outputs))
+
+    def logits(self, weights: _Weights) -> Tensor:
+        z = torch.bmm(weights.design.transpose(1, 2), self.design) + self.levels.of(weights.levels)
+        answered = self.offset + weights.bias
         if weights.mix is None:
-            levels = F.embedding_bag(codes, weights.levels, mode="sum", padding_idx=0)
-            return answered + design.flatten(1) @ weights.design.flatten(0, 1) + levels
-        z = torch.einsum("ncf,cfz->ncz", design, weights.design) + F.embedding(codes, weights.levels, padding_idx=0)
-        alone, factors = z.split([len(weights.bias), len(weights.mix)], dim=-1)
-        return answered + alone.sum(1) + by_twos(factors) @ weights.mix
+            return answered + z.sum(0).T
+        alone, factors = z.split([len(weights.bias), len(weights.mix)], dim=1)
+        return answered + alone.sum(0).T + by_twos(factors.permute(2, 0, 1)) @ weights.mix
 
-    def loss(self, weights: _Weights, index: Tensor) -> Tensor:
-        labels = {name: tensor[index] for name, tensor in self.labels.items()}
-        outputs = {"logits": self.logits(weights, index)}
-        return torch.stack([*self.head.loss(outputs, labels, self.batch.weights[index]).values()]).sum()
+    def loss(self, weights: _Weights) -> Tensor:
+        losses = self.head.loss({"logits": self.logits(weights)}, self.labels, self.weights)
+        return torch.stack([*losses.values()]).sum()
 
-    def minimum(self, start: _Weights, strength: float, index: Tensor, *, until: float = float("inf")) -> _Weights:
+    def minimum(self, start: _Weights, strength: float, *, until: float = float("inf")) -> _Weights:
         """until: the time, by ``time.monotonic``, at which the search ends where it has come to."""
         weights = start.each(lambda tensor: tensor.clone().requires_grad_())
         pulled = [tensor for tensor in (weights.design, weights.levels, weights.mix) if tensor is not None]
-        pull = strength / (2 * float(self.counted(index)))
+        pull = strength / (2 * self.counted)
         steps = 1 if until == float("inf") else IN_PARTS
         moved = [*pulled, weights.bias]
         search = _Search(moved, max_iter=ITERATIONS // steps, history_size=20, line_search_fn="strong_wolfe")
@@ -273,16 +308,53 @@ class _Rows:
             for tensor in moved:
                 tensor.grad = None
             penalty = torch.stack([tensor.square().sum() for tensor in pulled]).sum()
-            value = self.loss(weights, index) + pull * penalty
+            value = self.loss(weights) + pull * penalty
             value.backward()
             return value
 
-        with torch.enable_grad():
+        # A thousand products of a millisecond: threads that spin gain nothing, and lose all beside another program.
+        with torch.enable_grad(), limited_to(None if waits_asleep() else 1):
             for _ in range(steps):
                 search.step(objective)
                 if time.monotonic() > until:
                     break
         return weights.each(Tensor.detach)
+
+
+class _Levels:
+    """The rows of a table by their codes. Its gradient is one sparse product: PyTorch's own adds row by row, which
+    takes ten times as long as all the rest of a fit.
+    """
+
+    def __init__(self, codes: Tensor, num_codes: int) -> None:
+        """codes (C, n), 0 for none, which has zeros."""
+        from scipy.sparse import csr_matrix
+
+        self.codes = codes
+        flat = codes.flatten().numpy()
+        (places,) = flat.nonzero()
+        entries = (np.ones(len(places), dtype=np.float32), (flat[places], places))
+        self._of_codes = csr_matrix(entries, shape=(num_codes, len(flat)))
+
+    def of(self, levels: Tensor) -> Tensor:
+        """levels (codes, Z) → (C, Z, n)."""
+        return _Looked.apply(levels, self)  # type: ignore[no-any-return]
+
+    def gradient(self, of_rows: Tensor) -> Tensor:
+        """of_rows (C, Z, n) → (codes, Z)."""
+        return torch.from_numpy(self._of_codes @ of_rows.transpose(1, 2).flatten(0, 1).numpy())
+
+
+class _Looked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, levels: Tensor, table: _Levels) -> Tensor:  # type: ignore[override]
+        ctx.table = table
+        found = levels.T.contiguous()[:, table.codes.flatten()]
+        return found.unflatten(1, table.codes.shape).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.table.gradient(gradient), None
 
 
 class _Search(torch.optim.LBFGS):
@@ -299,25 +371,23 @@ def _fit(rows: _Rows, strengths: Sequence[float], *, until: float, or_nothing: b
     """
     losses, nothing = np.zeros(len(strengths)), 0.0
     starts: list[_Weights] = []
-    for fold in range(1 if len(rows.all) >= ONE_FOLD_FROM else FOLDS):
+    for fold in range(1 if len(rows) >= ONE_FOLD_FROM else FOLDS):
         if fold and time.monotonic() > until:
             break
-        out = rows.all % FOLDS == fold
-        kept, held = rows.all[~out], rows.all[out]
-        weights, count = rows.zero, rows.counted(held)
-        nothing += float(rows.loss(weights, held) * count)
-        for i, strength in enumerate(strengths) if float(rows.counted(kept)) else ():
-            weights = rows.minimum(weights, strength, kept)
-            losses[i] += float(rows.loss(weights, held) * count)
+        weights, (kept, held) = rows.zero, rows.parted(fold)
+        nothing += float(held.loss(weights) * held.counted)
+        for i, strength in enumerate(strengths) if kept.counted else ():
+            weights = kept.minimum(weights, strength)
+            losses[i] += float(held.loss(weights) * held.counted)
             starts += [] if fold else [weights]
     best = int(losses.argmin())
     if or_nothing and losses[best] >= nothing:
         return rows.zero, float("inf")
     if starts and time.monotonic() > until:  # from where the first fold came to
-        return rows.minimum(starts[best], strengths[best], rows.all), strengths[best]
+        return rows.minimum(starts[best], strengths[best]), strengths[best]
     weights = rows.zero
     for strength in strengths[: best + 1]:
-        weights = rows.minimum(weights, strength, rows.all)
+        weights = rows.minimum(weights, strength)
     return weights, strengths[best]
 
 
@@ -327,21 +397,20 @@ def _with_pairs(rows: _Rows, alone: _Weights, strength: float, rank: int, *, see
     """
     strengths = PAIR_STRENGTHS if until == float("inf") else PAIR_STRENGTHS[1:2]
     losses, nothing = np.zeros(len(strengths)), 0.0
-    for fold in range(1 if len(rows.all) >= ONE_FOLD_FROM else FOLDS):
-        out = rows.all % FOLDS == fold
-        kept, held = rows.all[~out], rows.all[out]
-        if not float(rows.counted(kept)) or (fold and time.monotonic() > until):
+    for fold in range(1 if len(rows) >= ONE_FOLD_FROM else FOLDS):
+        kept, held = rows.parted(fold)
+        if not kept.counted or (fold and time.monotonic() > until):
             continue
-        count, weights = rows.counted(held), rows.minimum(alone, strength, kept)
-        nothing += float(rows.loss(weights, held) * count)
+        weights = kept.minimum(alone, strength)
+        nothing += float(held.loss(weights) * held.counted)
         weights = weights.with_factors(rank, seed=seed)
         for i, pulled in enumerate(strengths):
-            weights = rows.minimum(weights, pulled, kept, until=until)
-            losses[i] += float(rows.loss(weights, held) * count)
+            weights = kept.minimum(weights, pulled, until=until)
+            losses[i] += float(held.loss(weights) * held.counted)
     best = int(losses.argmin())
     if losses[best] >= nothing:
         return alone
     weights = alone.with_factors(rank, seed=seed)
     for pulled in strengths[: best + 1]:
-        weights = rows.minimum(weights, pulled, rows.all, until=until)
+        weights = rows.minimum(weights, pulled, until=until)
     return weights

@@ -21,7 +21,8 @@ from typing import TypeVar
 import torch
 from threadpoolctl import threadpool_limits
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def _alone_after_fork() -> None:
@@ -30,6 +31,11 @@ def _alone_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_alone_after_fork)
+
+
+def waits_asleep() -> bool:
+    """Whether threads sleep while they wait for one another (``training/__init__``), and do not spin."""
+    return os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
 
 
 def one_thread() -> None:
