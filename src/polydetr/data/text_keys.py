@@ -29,9 +29,11 @@ def row_text(row: Mapping[str, Any], columns: Sequence[str]) -> str:
 
 def normalize(text: str) -> str:
     """The text without what readers overlook: letter case, width of characters (NFKC), runs of white space."""
-    return _SEPARATOR.join(
-        " ".join(unicodedata.normalize("NFKC", p).casefold().split()) for p in text.split(_SEPARATOR)
-    )
+    return _SEPARATOR.join(map(_plain, text.split(_SEPARATOR))) if _SEPARATOR in text else _plain(text)
+
+
+def _plain(text: str) -> str:
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold().split())
 
 
 def fingerprint(text: str) -> bytes:

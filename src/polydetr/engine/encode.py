@@ -49,7 +49,11 @@ class RowEncoder:
             and task.positive_modality is not None
             and task.positive_modality in modalities
         }
-        self._bring_tokens = [task for task in tasks.values() if isinstance(task, BringsTokens)]  # asked for every row
+        # Asked for every row, where comparing with a protocol would take longer than reading a number.
+        self._bring_tokens = [task for task in tasks.values() if isinstance(task, BringsTokens)]
+        self._on_images = {target: task for target, task in tasks.items() if isinstance(task, FindsInImages)}
+        self._checked = {target: task for target, task in tasks.items() if isinstance(task, ChecksLabels)}
+        self._name_files = {target for target, task in tasks.items() if isinstance(task, NamesFiles)}
         self.padding = {target: task.padded for target, task in tasks.items()}
         one_field = len(self.read) == 1 and all(len(m.fields) == 1 for m in self.read.values())
         self.context = context and one_field and all(task.reads_document for task in self.tasks.values())
@@ -185,13 +189,14 @@ class RowEncoder:
         golds: dict[str, list[Any]] = {target: [] for target in self.tasks}
         for i, record in enumerate(records):
             for target, task in self.tasks.items():
-                gold = task.gold(task_row(task, record), texts[i] if texts else None)
-                if isinstance(task, FindsInImages):
-                    gold = task.on_image(gold, groups["image"].windows[0].arrays)
+                row = task_row(task, record) if target in self._name_files else record.row
+                gold = task.gold(row, texts[i] if texts else None)
+                if (finder := self._on_images.get(target)) is not None:
+                    gold = finder.on_image(gold, groups["image"].windows[0].arrays)
                 golds[target].append(gold)
-                if isinstance(task, ChecksLabels):
+                if (checker := self._checked.get(target)) is not None and (problems := [*checker.problems(gold)]):
                     where = dataclasses.replace(record.location, column=target)
-                    warnings += [Finding("label", target, f"{where}: {problem}") for problem in task.problems(gold)]
+                    warnings += [Finding("label", target, f"{where}: {problem}") for problem in problems]
         return golds
 
 
