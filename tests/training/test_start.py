@@ -87,6 +87,20 @@ def test_it_is_the_minimum_of_the_penalized_loss(begun: tuple[Assembly, ExampleS
         assert max(float(s.abs().max()) for s in slopes) < 0.2 * float(pull.abs().max()), target
 
 
+def test_levels_and_their_gradient_are_those_of_an_embedding() -> None:
+    random = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, 6, (3, 40), generator=random)  # 0: none
+    table, slope = torch.randn(6, 4, generator=random), torch.randn(3, 4, 40, generator=random)
+    table[0] = 0.0
+    ours, theirs = (table.clone().requires_grad_() for _ in range(2))
+    found = start._Levels(codes, 6).of(ours)
+    expected = torch.nn.functional.embedding(codes, theirs, padding_idx=0).transpose(1, 2)
+    assert torch.equal(found, expected)
+    found.backward(slope)
+    expected.backward(slope)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def test_what_it_answers_is_that_model_and_the_random_network_adds_nothing(
     begun: tuple[Assembly, ExampleStore, dict[str, float]],
 ) -> None:

@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from polydetr.nn.cpu.int8 import computes_int8, int8_speedup
-from polydetr.nn.cpu.threads import limited_to, numpy_on_one_core, single_threaded_pool
+from polydetr.nn.cpu.threads import each_on_a_core, limited_to, numpy_on_one_core, single_threaded_pool
 
 CPU_TIME = """
 import os, time
@@ -90,6 +90,15 @@ def test_numpy_multiplies_on_one_core_to_the_end_of_the_block() -> None:
     before = blas_counts()
     with numpy_on_one_core():
         assert blas_counts() == {1}
+    assert blas_counts() == before
+
+
+def test_each_item_is_worked_on_by_a_core_of_its_own() -> None:
+    before = blas_counts()
+    found = each_on_a_core(lambda number: (number, blas_counts()), range(6))
+    assert found == [(number, {1}) for number in range(6)]
+    with pytest.raises(ZeroDivisionError):
+        each_on_a_core(lambda divisor: 1 / divisor, [1, 0, 2])
     assert blas_counts() == before
 
 
