@@ -161,7 +161,7 @@ with it are counted. `intervals`: five folds.
 
 ## Time limits
 
-`python benchmarks/time_limit.py --limits 30s [--busy 2] --keep`, on two cores; the promise is the limit and a tenth, or ten seconds.
+`python benchmarks/time_limit.py --limits 30s 2m 10m [--busy 2] --keep`, on two cores; the promise is the limit and a tenth, or ten seconds.
 
 {use.limits(results)}
 

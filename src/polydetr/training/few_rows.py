@@ -63,7 +63,7 @@ _ONE_OF, _MARKS_OF_ONE = 4, (1, 2)
 """Where there is no time for these, one of so many is held out, once; the epochs after which it is tried."""
 _MARKS = (1, 2, 4, 8, 16, 24)
 """Epochs after which the features are tried."""
-_PASSES_OF_A_STEP = 3
+_PASSES_OF_A_STEP = 5
 """Forward passes that take as long as a step."""
 _NAME_WEIGHT = 3.0
 _MOST_LABELS = 100_000
