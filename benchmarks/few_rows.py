@@ -189,7 +189,7 @@ def main() -> None:
             found = sides[given.side](train, split.test, split, given.set, seed)
         line = {
             "set": given.set, "per_class": given.per_class, "draw": seed, "side": given.side, "rows": len(train),
-            "test": len(split.test), "encoder": given.encoder or ENCODERS[given.set], **found,
+            "test": len(split.test), "encoder": Path(given.encoder or ENCODERS[given.set]).name, **found,
         }  # fmt: skip
         print(recording.keep("few_rows", line), flush=True)
 

@@ -165,6 +165,10 @@ with it are counted. `intervals`: five folds.
 
 {use.limits(results)}
 
+`python benchmarks/busy.py --keep`: the pace beside programs that compute all the time; a fair share is 0.67 and 0.50.
+
+{use.beside(results)}
+
 ## Few rows
 
 `python benchmarks/few_rows.py ours|usual|regression|setfit DATA --per-class N --draws 0 1 2`.

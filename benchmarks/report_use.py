@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from report_results import Line, Results
 from report_tables import spread, table
@@ -65,15 +66,35 @@ def limits(results: Results) -> str:
     return table(head, rows)
 
 
+def beside(results: Results) -> str:
+    """The newest run of each machine: its pace beside one and two busy processes, of that alone."""
+    newest = {line["machine"]: line for line in results.all("busy") if line["wait"] == "ours" and not line["threads"]}
+    rows = [
+        [machine.partition(", L3")[0] + ")", *(" and ".join(f"{r:.2f}" for r in line[name]) for name in ("tokens_ratio", "rows_ratio"))]
+        for machine, line in newest.items()
+    ]  # fmt: skip
+    return table(["machine", "training beside one and two, of alone (goals 0.65 and 0.40)", "prediction"], rows)
+
+
 def few(results: Results) -> str:
     groups: dict[tuple[str, int, str], dict[int, Line]] = defaultdict(dict)
     for line in results.all("few_rows"):
         groups[line["set"], line["per_class"], line["side"]][line["draw"]] = line
     rows = [
-        [name, str(count), side, spread([line["accuracy"] for line in draws.values()]), str(len(draws))]
+        [name, str(count), side, *_of_few([*draws.values()]), str(len(draws))]
         for (name, count, side), draws in sorted(groups.items())
     ]
-    return table(["data", "rows per class", "by", "accuracy", "draws"], rows)
+    return table(["data", "rows per class", "by", "accuracy", "training took", "draws"], rows)
+
+
+def _of_few(draws: Sequence[Line]) -> tuple[str, str]:
+    """Accuracy and seconds; how far it had come where it was ended."""
+    done = [line for line in draws if line["accuracy"] is not None]
+    if not done:
+        (line,) = draws[:1]
+        return "–", f"{line['reason']}: {line['steps_done']:,} of {line['steps']:,} steps"
+    seconds = [line["training_seconds"] for line in done if "training_seconds" in line]
+    return spread([line["accuracy"] for line in done]), f"{sum(seconds) / len(seconds):.0f} s" if seconds else "–"
 
 
 BETTER = 0.95
