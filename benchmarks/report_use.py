@@ -93,7 +93,8 @@ def _of_few(draws: Sequence[Line]) -> tuple[str, str]:
     if not done:
         (line,) = draws[:1]
         return "–", f"{line['reason']}: {line['steps_done']:,} of {line['steps']:,} steps"
-    seconds = [line["training_seconds"] for line in done if "training_seconds" in line]
+    took = "seconds" if done[0]["side"] == "setfit" else "training_seconds"
+    seconds = [line[took] for line in done if took in line]
     return spread([line["accuracy"] for line in done]), f"{sum(seconds) / len(seconds):.0f} s" if seconds else "–"
 
 

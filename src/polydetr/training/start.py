@@ -172,15 +172,8 @@ def _add_means(
         moments.append((center, spread))
     few = _batch(store, sample[:count], assembly.model.additive[target])
     none = torch.zeros(1, count, dtype=torch.int64)
-    rest = _Rows(
-        rows.head,
-        few.targets[target],
-        few.weights,
-        torch.cat(scaled, 1).T[None].contiguous(),
-        none,
-        1,
-        answered[:count],
-    )
+    design = torch.cat(scaled, 1).T[None].contiguous()
+    rest = _Rows(rows.head, few.targets[target], few.weights, design, none, 1, answered[:count])
     tried = STRENGTHS if until == float("inf") else IN_TIME
     weights, _ = _fit(rest, [10 * strength for strength in tried], or_nothing=True, until=until)
     parts = weights.design[0].split([len(center) for center, _ in moments])
@@ -323,7 +316,7 @@ class _Rows:
 
 class _Levels:
     """The rows of a table by their codes. Its gradient is one sparse product: PyTorch's own adds row by row, which
-    takes ten times as long as all the rest of a fit.
+    takes longer than all the rest of a fit.
     """
 
     def __init__(self, codes: Tensor, num_codes: int) -> None:
