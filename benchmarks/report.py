@@ -169,6 +169,11 @@ with it are counted. `intervals`: five folds.
 
 {use.beside(results)}
 
+`python benchmarks/mixed.py --data SHARED/data/clothing_small --seed N`: 375 rows of four numbers and four photos, a number to predict, five minutes; R² on
+as many other rows.
+
+{use.mixed(results)}
+
 ## Few rows
 
 `python benchmarks/few_rows.py ours|usual|regression|setfit DATA --per-class N --draws 0 1 2`.

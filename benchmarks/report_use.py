@@ -76,6 +76,21 @@ def beside(results: Results) -> str:
     return table(["machine", "training beside one and two, of alone (goals 0.65 and 0.40)", "prediction"], rows)
 
 
+def mixed(results: Results) -> str:
+    """R² of each seed, with nothing said."""
+    newest: dict[tuple[int, str], Line] = {}
+    for line in results.all("mixed"):
+        if not line.get("settings"):
+            newest[line["seed"], line["model"]] = line
+    models = ("polydetr", "table", "boosting")
+    rows = [
+        [str(seed), *(f"{newest[seed, model]['r2']:.3f}" for model in models)]
+        for seed in sorted({seed for seed, _ in newest})
+        if all((seed, model) in newest for model in models)
+    ]
+    return table(["seed", "numbers and photos", "the table alone", "gradient boosting on the numbers"], rows)
+
+
 def few(results: Results) -> str:
     groups: dict[tuple[str, int, str], dict[int, Line]] = defaultdict(dict)
     for line in results.all("few_rows"):
