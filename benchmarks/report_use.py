@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from report_results import Line, Results
 from report_tables import spread, table
@@ -96,10 +96,14 @@ def few(results: Results) -> str:
     for line in results.all("few_rows"):
         groups[line["set"], line["per_class"], line["side"]][line["draw"]] = line
     rows = [
-        [name, str(count), side, *_of_few([*draws.values()]), str(len(draws))]
+        [name, str(count), side, *_of_few([*draws.values()]), str(len(draws)), _test_rows(draws.values())]
         for (name, count, side), draws in sorted(groups.items())
     ]
-    return table(["data", "rows per class", "by", "accuracy", "training took", "draws"], rows)
+    return table(["data", "rows per class", "by", "accuracy", "training took", "draws", "test rows"], rows)
+
+
+def _test_rows(draws: Iterable[Line]) -> str:
+    return ", ".join(f"{count:,}" for count in sorted({line["test"] for line in draws}))
 
 
 def _of_few(draws: Sequence[Line]) -> tuple[str, str]:
