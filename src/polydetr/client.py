@@ -55,7 +55,7 @@ class Client:
     waiting, each time after as long as the service asked for. transport: of httpx, for tests.
 
     Raises:
-        RequestError: the url or the key is none.
+        RequestError: the url is no http address, or the key cannot be one.
     """
 
     def __init__(
