@@ -253,7 +253,7 @@ def test_a_draft_outlives_a_reload(pages: Correcting, look: Look) -> None:
     page.evaluate(  # beside much else that was kept
         """() => {
           const place = Object.keys(sessionStorage).find(key => key.startsWith('polydetr.drafts:'));
-          const more = { a: 'x'.repeat(600_000), b: 'x'.repeat(600_000), c: '中'.repeat(400_000) };
+          const more = { a: 'x'.repeat(600_000), b: 'x'.repeat(600_000), c: 'x'.repeat(1_100_000) };
           sessionStorage.setItem(place, JSON.stringify({ ...more, ...JSON.parse(sessionStorage.getItem(place)) }));
         }"""
     )

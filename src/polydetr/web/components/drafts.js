@@ -11,9 +11,9 @@ export default {
       try { sessionStorage.setItem(place, JSON.stringify(kept)); } catch { /* full: the page itself still has it */ }
     };
     window.polydetr.keep = this.keep;
-    // One by one, as a message of more than a million bytes is never taken; what alone is longer is left in the tab.
-    const bytes = (value) => new TextEncoder().encode(JSON.stringify(JSON.stringify(value))).length;
-    const found = Object.entries(read()).filter(([, value]) => bytes(value) < 950_000), count = found.length;
+    // One by one, as a message of more than a million characters is never sent; what alone is longer stays in the tab.
+    const size = (value) => JSON.stringify(JSON.stringify(value)).length;
+    const found = Object.entries(read()).filter(([, value]) => size(value) < 950_000), count = found.length;
     const tell = () => {  // again until they arrived: each may be lost, or overtaken
       if (!count) this.$emit("kept", { count });
       for (const [key, value] of found) this.$emit("kept", { key, value, count });
