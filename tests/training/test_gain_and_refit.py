@@ -128,7 +128,11 @@ def test_refit_stops_where_the_weights_were_best_on_the_same_schedule(tmp_path, 
 
     real, scores = loop.validate, iter([0.2, 0.9, 0.5, 0.4])
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "validate", lambda *given: loop.ValidScore(next(scores), 1.0, real(*given).evaluations))
+
+        def validate(*given, parts):
+            return loop.ValidScore(next(scores), 1.0, real(*given).evaluations)
+
+        patched.setattr(loop, "validate", validate)
         rows = study(epochs=4)
         rows.train({}, out=tmp_path / "000")
     info = Predictor.load(tmp_path / "000").info["training"]

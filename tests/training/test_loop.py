@@ -1,9 +1,12 @@
-"""What the loop keeps and when it ends: the fp32 masters, the lower loss of equal scores, time for the last looks."""
+"""What the loop keeps and when it ends: the fp32 masters, the lower loss of equal scores, a table's start."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,13 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import Watched, train
 
+from polydetr.errors import Interrupted
 from polydetr.model.build import Assembly
 from polydetr.training import loop
+from polydetr.training.callbacks import StepInfo
 from polydetr.training.checkpoint import MOST_LOSSES, Progress
 from polydetr.training.encode import MeasuredRows
+from polydetr.training.objective import surely_less
 from polydetr.training.optimizer import MasterAdamW
 
 
@@ -71,7 +77,7 @@ def test_of_equal_scores_the_lower_loss_is_the_better_model(monkeypatch: pytest.
     measured = [(0.5, 0.9), (0.8, 0.6), (0.8, 0.3), (0.8, 0.4), (0.8, 0.3), *[(0.7, 0.1)] * 9]
     seen: list[dict[str, torch.Tensor]] = []
 
-    def validate(assembly: Assembly, rows: MeasuredRows) -> loop.ValidScore:
+    def validate(assembly: Assembly, rows: MeasuredRows, *, parts: int) -> loop.ValidScore:
         seen.append({name: tensor.detach().clone() for name, tensor in assembly.model.state_dict().items()})
         score, loss = measured[len(seen) - 1]
         return loop.ValidScore(score, loss, {})
@@ -104,6 +110,8 @@ def test_losses_of_a_long_run_are_means_and_a_resumed_run_records_the_same() -> 
 
 
 NOTHING = float("nan")
+TABLE = [{"size": float(i * 37 % 60), "label": "ab"[i * 37 % 60 > 25]} for i in range(60)]
+"""Whose start stands where nothing surely beats it."""
 
 
 @pytest.mark.parametrize(
@@ -119,12 +127,58 @@ def test_a_score_that_is_no_number_leaves_the_choice_to_the_loss(
     monkeypatch: pytest.MonkeyPatch, measured: list[tuple[float, float]], best: int, of_a_table: bool
 ) -> None:
     scores = iter([*measured, *[(NOTHING, 0.99)] * 9])
-    monkeypatch.setattr(loop, "validate", lambda assembly, rows: loop.ValidScore(*next(scores), {}))
-    shown, rows = Watched(), {}
-    if of_a_table:  # whose start stands where nothing beats it
-        table = [{"size": float(i * 37 % 60), "label": "ab"[i * 37 % 60 > 25]} for i in range(60)]
-        rows = {"train": table[20:], "valid": table[:20]}
+
+    def validate(assembly: Assembly, rows: MeasuredRows, *, parts: int) -> loop.ValidScore:
+        score, loss = next(scores)
+        return loop.ValidScore(score, loss, {}, [loss] * parts)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    shown = Watched()
+    rows = {"train": TABLE[20:], "valid": TABLE[:20]} if of_a_table else {}
     settings = {"training": {"precision": "fp32", "evaluations_per_epoch": 1}}
     found = train(display=shown, epochs=4, settings=settings, **rows)
     assert found.info["training"]["best_step"] == shown.entries[best]["step"]
     assert len([note for note in shown.notes if "the lowest loss" in note]) == 1
+
+
+@pytest.mark.parametrize(
+    ("losses", "score", "best"),
+    [
+        ([0.1, 0.66], 0.5, 0),  # in one half of the rows far better, in the other worse
+        ([0.37, 0.39], 0.5, 1),
+        ([0.37, 0.39], 0.49, 0),
+    ],
+)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_start_of_a_table_gives_way_to_what_is_better_beyond_luck(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: list[float], score: float, best: int, resumed: bool
+) -> None:
+    measured = iter([(0.5, [0.4, 0.4]), (score, losses), *[(0.4, [0.9, 0.9])] * 99])
+
+    def validate(assembly: Assembly, rows: MeasuredRows, *, parts: int) -> loop.ValidScore:
+        score, (even, odd) = next(measured)
+        return loop.ValidScore(score, (even + odd) / 2, {}, [even, odd] * (parts // 2))
+
+    def at_step(info: StepInfo) -> None:
+        if resumed and info.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    shown = Watched(at_step)
+    settings = {"training": {"precision": "fp32", "evaluations_per_epoch": 1}}
+    run = partial(train, tmp_path / "out", epochs=2, settings=settings, train=TABLE[20:], valid=TABLE[:20])
+    if resumed:
+        with pytest.raises(Interrupted):
+            run(display=shown)
+    found = run(display=shown, resume=resumed)
+    assert found.info["training"]["best_step"] == shown.entries[best]["step"]
+
+
+def test_less_by_luck_is_not_surely_less() -> None:
+    drawn = np.random.default_rng(0).normal(0.5, 0.1, (2000, 2, 20))
+    assert np.mean([surely_less(losses, than) for losses, than in drawn]) == pytest.approx(0.16, abs=0.02)
+    assert np.mean([surely_less(losses - 0.1, than) for losses, than in drawn]) > 0.95
+    assert not surely_less([0.1], [0.9])
+    assert not surely_less([0.1, 0.2], [0.9, 0.9, 0.9])
+    assert not surely_less([0.1, NOTHING], [0.9, 0.9])
+    assert surely_less([0.9, 0.9], [0.9, NOTHING])

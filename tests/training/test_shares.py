@@ -78,8 +78,14 @@ def test_the_validation_loss_is_a_mean_over_rows_not_over_batches(assembly: Asse
     losses = set()
     for budget in (8, 4096):
         assembly.runner.batch_tokens = budget
-        losses.add(round(validate(assembly, measured).loss, 5))
+        found = validate(assembly, measured, parts=5)
+        losses.add((round(found.loss, 5), *(round(loss, 5) for loss in found.parts)))
     assert len(losses) == 1
+    # 24 rows in turn: the fourth part has 5, of which one has no number.
+    alone = [validate(assembly, MeasuredRows(documents[part::5], {})).loss for part in range(5)]
+    assert found.parts == pytest.approx(alone, rel=1e-4)
+    assert len(set(found.parts)) == 5
+    assert len(validate(assembly, MeasuredRows(documents[:3], {}), parts=5).parts) == 2  # the first has no label
 
 
 def test_the_unit_of_a_number_does_not_choose_the_weights() -> None:

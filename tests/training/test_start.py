@@ -202,7 +202,12 @@ def test_the_start_is_measured_and_kept_where_nothing_beats_it(monkeypatch: pyte
     shown = Watched()
     measured = [(0.8, 0.4), (0.9, 0.5), (0.7, 0.3)]  # better in one of the two alone
     calls = iter(measured)
-    monkeypatch.setattr(loop, "validate", lambda *_: loop.ValidScore(*next(calls), {}))
+
+    def validate(*_: Any, parts: int) -> loop.ValidScore:
+        score, loss = next(calls)
+        return loop.ValidScore(score, loss, {}, [loss] * parts)
+
+    monkeypatch.setattr(loop, "validate", validate)
     predictor = Predictor.fit(
         rows(60), "value", valid=rows(20, seed=1), inputs=["x", "color"], epochs=2, settings=SETTINGS, display=shown
     )

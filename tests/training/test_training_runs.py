@@ -72,7 +72,7 @@ def test_early_stopping_gives_back_the_best_weights(monkeypatch):
 
     real, seen = loop.validate, []
 
-    def peaked(engine, records):
+    def peaked(engine, records, *, parts):
         result = real(engine, records)
         seen.append({n: t.detach().float().clone() for n, t in engine.runner.model.state_dict().items()})
         return loop.ValidScore([0.1, 0.9, 0.5, 0.5][len(seen) - 1], result.loss, result.evaluations)

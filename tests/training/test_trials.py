@@ -128,7 +128,7 @@ def test_a_trial_whose_loss_is_no_number_says_so_and_leaves_nothing(tmp_path, mo
 
 def test_a_score_that_is_no_number_fails_the_trial(tmp_path, monkeypatch):
     real = loop.validate
-    monkeypatch.setattr(loop, "validate", lambda *args: replace(real(*args), score=float("nan")))
+    monkeypatch.setattr(loop, "validate", lambda *args, **given: replace(real(*args, **given), score=float("nan")))
     with pytest.raises(PolydetrError, match="the score is not a number"):
         study().train({}, out=tmp_path / "000")
     assert list(tmp_path.glob("00*")) == []

@@ -36,7 +36,7 @@ class Progress:
     ``tokens`` and ``rows`` what was learned from so far.
 
     seconds: the whole run so far; step_seconds: the part of it spent on training steps, evaluations left out.
-    losses: see ``add_loss``.
+    losses: see ``add_loss``. start_losses: of parts of the validation rows, before the first step.
     """
 
     epoch: int = 0
@@ -58,6 +58,7 @@ class Progress:
     steps_per_loss: int = 1
     pending_sum: float = 0.0
     pending_count: int = 0
+    start_losses: list[float] = field(default_factory=list)
 
     def add_loss(self, loss: float) -> None:
         """Records the loss of a step: of a long run, the mean of each ``steps_per_loss`` of them, so that ``losses``

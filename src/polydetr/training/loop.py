@@ -25,7 +25,7 @@ from polydetr.training.callbacks import Display, Pruned, StepInfo
 from polydetr.training.checkpoint import Checkpoints, Progress, learning_state
 from polydetr.training.devices import Devices
 from polydetr.training.encode import MeasuredRows
-from polydetr.training.objective import UNSCORED, ValidScore, rank_of, total_loss, validate
+from polydetr.training.objective import UNSCORED, ValidScore, rank_of, surely_less, total_loss, validate
 from polydetr.training.optimizer import MasterAdamW, learning_rate_factor
 from polydetr.training.pacing import EVALUATIONS, PATIENCE, Pace, pace
 from polydetr.training.perturb import TOKEN_GROUPS, augmented, hide_modalities, mix_examples
@@ -40,6 +40,8 @@ EVALUATION_SHARE, LEAST_EVALUATED = 0.1, 8
 """Of a time limit, what one evaluation may take, and the documents that it measures at least."""
 LEAST_SHARE = 0.05
 """Of a time limit, what steps get where everything else took the whole of it."""
+PARTS = 20
+"""Of the validation rows, by whose losses the start is compared with what comes after it."""
 
 
 class Loop:
@@ -49,7 +51,7 @@ class Loop:
     prepared: seconds spent before the first step, which count towards the time limit. reserve: measured seconds per
     document that is answered (0 before the first) → seconds of the limit for all that comes after the last evaluation.
     displays: get every step and every evaluation. looks_first: the weights that it begins with are worth measuring;
-    start_stands: they give way to weights alone that are worse in nothing. on_evaluation: is asked after each
+    start_stands: they give way to weights alone that are surely better. on_evaluation: is asked after each
     evaluation, with its entry of the history; True ends the run, which raises ``Pruned``. until: the step after which
     the run ends, with the weights of then, and the steps of its whole schedule: no validation row is answered.
     """
@@ -315,16 +317,19 @@ class Loop:
         started = time.monotonic()
         valid = self._affordable(valid)
         with self.optimizer.averaged():
-            result = validate(self.assembly, valid)
+            result = validate(self.assembly, valid, parts=PARTS if self.start_stands else 0)
         took = time.monotonic() - started
-        entry, self._evaluation_seconds, self._answer_seconds, self._reserved = self.devices.agree(
-            (self._entry(result, batches), took, pace := took / len(valid.documents), self._reserve(pace) + took)
+        pace = took / len(valid.documents)
+        entry, losses, self._evaluation_seconds, self._answer_seconds, self._reserved = self.devices.agree(
+            (self._entry(result, batches), [*result.parts], took, pace, self._reserve(pace) + took)
         )
         self._evaluated = state.seconds + took
         state.loss_sum, state.loss_count = 0.0, 0
         state.history.append(entry)
+        if entry["step"] == 0:
+            state.start_losses = losses
         rank = rank_of(entry)
-        if self._beats_start(entry) and (state.best is None or rank > (state.best, -state.best_loss)):
+        if self._beats_start(entry, losses) and (state.best is None or rank > (state.best, -state.best_loss)):
             state.best, state.best_loss, state.best_step, state.stale = rank[0], -rank[1], state.step, 0
             self.checkpoints.save_best(self._learned())
         else:
@@ -346,15 +351,19 @@ class Loop:
         self.state.best_step, self.state.finished = self.state.step, True
         self.checkpoints.save_best(self._learned())
 
-    def _beats_start(self, entry: Mapping[str, Any]) -> bool:
-        """Whether neither score nor loss is worse than at the start, where that was measured: what was fitted at once
-        rests on few weights, so that a little luck on few rows is no reason to leave it.
+    def _beats_start(self, entry: Mapping[str, Any], losses: Sequence[float]) -> bool:
+        """Whether the score is no worse than at the start, where that was measured, and the loss less beyond its error:
+        what was fitted at once rests on few weights and on rows that chose nothing, while one evaluation of many does
+        better on few rows by luck. losses: of parts of the rows.
         """
         start = self.state.history[0]
         if not self.start_stands or start is entry or start["step"] > 0:
             return True
         # Nothing is worse than what is not a number, nor the other way round.
-        return not (entry["score"] < start["score"] or entry["valid_loss"] > start["valid_loss"])
+        if entry["score"] < start["score"] or entry["valid_loss"] > start["valid_loss"]:
+            return False
+        # Of other rows than at the start (``_affordable``) the parts are not the same.
+        return self._step_of_valid > 1 or surely_less(losses, self.state.start_losses)
 
     def _affordable(self, valid: MeasuredRows) -> MeasuredRows:
         """The rows, or under a time limit every so many of them where answering has become slow: scores of other rows

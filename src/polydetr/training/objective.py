@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,11 +26,14 @@ UNSCORED = (
 
 @dataclass(frozen=True)
 class ValidScore:
-    """One evaluation on the validation rows; ``score`` is what early stopping compares, higher is better."""
+    """One evaluation on the validation rows; ``score`` is what early stopping compares, higher is better. parts: the
+    losses of parts of the rows, the same ones in every evaluation (``surely_less``).
+    """
 
     score: float
     loss: float
     evaluations: Mapping[str, Evaluation]
+    parts: Sequence[float] = ()
 
 
 def total_loss(
@@ -47,28 +51,77 @@ def total_loss(
     return model.total_loss(terms, tasks)
 
 
-def validate(assembly: Assembly, rows: MeasuredRows) -> ValidScore:
-    """Loss and metrics on ``rows``, through the same path as prediction."""
-    heads = {target: assembly.model.head_of(target) for target in assembly.engine.tasks}
-    sums: dict[str, dict[str, float]] = {target: defaultdict(float) for target in heads}
-    counts: dict[str, float] = defaultdict(float)
+def validate(assembly: Assembly, rows: MeasuredRows, *, parts: int = 0) -> ValidScore:
+    """Loss and metrics on ``rows``, through the same path as prediction. parts: of the rows, whose losses are wanted,
+    too.
+    """
+    whole, each = _MeanLoss(assembly), [_MeanLoss(assembly) for _ in range(parts)]
 
     def collect(outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch) -> None:
-        for target, head in heads.items() if batch.targets else ():  # not the positives, embedded by themselves
-            labels = batch.targets[target]
-            count = float(head.counted(labels, batch.weights))
-            for name, term in head.loss(outputs[target], labels, batch.weights).items():
-                sums[target][name] += float(term) * count
-            counts[target] += count
+        if not batch.targets:  # the positives, embedded by themselves
+            return
+        whole.add(outputs, batch)
+        for number, part in enumerate(each):
+            part.add(outputs, batch, rows=[i for i, row in enumerate(batch.example_ids) if row % parts == number])
 
     assembly.model.eval()
     engine = assembly.engine.with_runner(assembly.runner.listened_by(collect))
     _, evaluations = measure(engine, rows)
-    device = next(assembly.model.parameters()).device
-    means = {t: {name: v / (counts[t] or 1.0) for name, v in named.items()} for t, named in sums.items()}
-    terms = {t: {name: torch.tensor(v, device=device) for name, v in named.items()} for t, named in means.items()}
-    loss = float(assembly.model.total_loss(terms, assembly.engine.tasks).detach())
-    return ValidScore(score_of(engine.tasks, evaluations), loss, evaluations)
+    losses = [part.value() for part in each if part.any()]
+    return ValidScore(score_of(engine.tasks, evaluations), whole.value(), evaluations, losses)
+
+
+class _MeanLoss:
+    """All tasks' losses over batches as one number: of each task, the mean over the rows that it counts."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._heads = {target: assembly.model.head_of(target) for target in assembly.engine.tasks}
+        self._sums: dict[str, dict[str, float]] = {target: defaultdict(float) for target in self._heads}
+        self._counts: dict[str, float] = defaultdict(float)
+
+    def add(
+        self, outputs: Mapping[str, Mapping[str, Tensor]], batch: Batch, *, rows: Sequence[int] | None = None
+    ) -> None:
+        """rows: of the batch, if not all of them."""
+        if rows is not None and not rows:
+            return
+
+        def of(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+            return tensors if rows is None else {name: tensor[rows] for name, tensor in tensors.items()}
+
+        weights = batch.weights if rows is None else batch.weights[rows]
+        for target, head in self._heads.items():
+            labels = of(batch.targets[target])
+            count = float(head.counted(labels, weights))
+            for name, term in head.loss(of(outputs[target]), labels, weights).items():
+                self._sums[target][name] += float(term) * count
+            self._counts[target] += count
+
+    def any(self) -> bool:
+        """Whether a task counted a row."""
+        return any(self._counts.values())
+
+    def value(self) -> float:
+        model = self._assembly.model
+        device = next(model.parameters()).device
+        terms = {
+            target: {name: torch.tensor(v / (self._counts[target] or 1.0), device=device) for name, v in named.items()}
+            for target, named in self._sums.items()
+        }
+        return float(model.total_loss(terms, self._assembly.engine.tasks).detach())
+
+
+def surely_less(losses: Sequence[float], than: Sequence[float]) -> bool:
+    """Whether the losses of parts of the rows are less than others of the same parts, by more than the standard error
+    of the mean difference (the rule of one standard error: Breiman et al. 1984, *Classification and Regression Trees*,
+    3.4.3). Of other parts, or of one, nothing can be told. What is not a number is more than any.
+    """
+    if len(losses) != len(than) or len(losses) < 2:
+        return False
+    apart = np.subtract(than, losses)
+    # Not the other way round: of a loss that is no number there is no difference.
+    return bool(np.isfinite(losses).all() and not apart.mean() <= apart.std(ddof=1) / len(apart) ** 0.5)
 
 
 def score_of(tasks: Mapping[str, Task], evaluations: Mapping[str, Evaluation]) -> float:
