@@ -111,7 +111,7 @@ def test_losses_of_a_long_run_are_means_and_a_resumed_run_records_the_same() -> 
 
 NOTHING = float("nan")
 TABLE = [{"size": float(i * 37 % 60), "label": "ab"[i * 37 % 60 > 25]} for i in range(60)]
-"""Whose start stands where nothing surely beats it."""
+"""Whose start stands where nothing beats it."""
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_score_that_is_no_number_leaves_the_choice_to_the_loss(
     ],
 )
 @pytest.mark.parametrize("resumed", [False, True])
-def test_the_start_of_a_table_gives_way_to_what_is_better_beyond_luck(
+def test_beside_a_text_the_start_of_a_table_gives_way_to_what_is_better_beyond_luck(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: list[float], score: float, best: int, resumed: bool
 ) -> None:
     measured = iter([(0.5, [0.4, 0.4]), (score, losses), *[(0.4, [0.9, 0.9])] * 99])
@@ -166,7 +166,8 @@ def test_the_start_of_a_table_gives_way_to_what_is_better_beyond_luck(
     monkeypatch.setattr(loop, "validate", validate)
     shown = Watched(at_step)
     settings = {"training": {"precision": "fp32", "evaluations_per_epoch": 1}}
-    run = partial(train, tmp_path / "out", epochs=2, settings=settings, train=TABLE[20:], valid=TABLE[:20])
+    rows = [{**row, "note": f"number {i}"} for i, row in enumerate(TABLE)]
+    run = partial(train, tmp_path / "out", epochs=2, settings=settings, train=rows[20:], valid=rows[:20])
     if resumed:
         with pytest.raises(Interrupted):
             run(display=shown)
@@ -174,10 +175,27 @@ def test_the_start_of_a_table_gives_way_to_what_is_better_beyond_luck(
     assert found.info["training"]["best_step"] == shown.entries[best]["step"]
 
 
+def test_the_start_of_a_table_alone_gives_way_to_what_is_worse_in_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = iter([(0.5, 0.4), (0.5, 0.39), *[(0.4, 0.9)] * 99])
+    asked: list[int] = []
+
+    def validate(assembly: Assembly, rows: MeasuredRows, *, parts: int) -> loop.ValidScore:
+        asked.append(parts)
+        return loop.ValidScore(*next(measured), {})
+
+    monkeypatch.setattr(loop, "validate", validate)
+    shown = Watched()
+    settings = {"training": {"precision": "fp32", "evaluations_per_epoch": 1}}
+    found = train(display=shown, epochs=2, settings=settings, train=TABLE[20:], valid=TABLE[:20])
+    assert found.info["training"]["best_step"] == shown.entries[1]["step"]
+    assert set(asked) == {0}
+
+
 def test_less_by_luck_is_not_surely_less() -> None:
     drawn = np.random.default_rng(0).normal(0.5, 0.1, (2000, 2, 20))
     assert np.mean([surely_less(losses, than) for losses, than in drawn]) == pytest.approx(0.16, abs=0.02)
     assert np.mean([surely_less(losses - 0.1, than) for losses, than in drawn]) > 0.95
+    assert np.mean([surely_less(losses, than, errors=2) for losses, than in drawn]) == pytest.approx(0.03, abs=0.015)
     assert not surely_less([0.1], [0.9])
     assert not surely_less([0.1, 0.2], [0.9, 0.9, 0.9])
     assert not surely_less([0.1, NOTHING], [0.9, 0.9])

@@ -51,9 +51,10 @@ class Loop:
     prepared: seconds spent before the first step, which count towards the time limit. reserve: measured seconds per
     document that is answered (0 before the first) → seconds of the limit for all that comes after the last evaluation.
     displays: get every step and every evaluation. looks_first: the weights that it begins with are worth measuring;
-    start_stands: they give way to weights alone that are surely better. on_evaluation: is asked after each
-    evaluation, with its entry of the history; True ends the run, which raises ``Pruned``. until: the step after which
-    the run ends, with the weights of then, and the steps of its whole schedule: no validation row is answered.
+    start_margin: standard errors by which the loss of others must be less; None: they need not be better in anything.
+    on_evaluation: is asked after each evaluation, with its entry of the history; True ends the run, which raises
+    ``Pruned``. until: the step after which the run ends, with the weights of then, and the steps of its whole schedule:
+    no validation row is answered.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Loop:
         prepared: float,
         displays: Sequence[Display],
         looks_first: bool = False,
-        start_stands: bool = False,
+        start_margin: float | None = None,
         reserve: Callable[[float], float] = lambda pace: 0.0,
         on_evaluation: Callable[[Mapping[str, Any]], bool] = lambda entry: False,
         until: tuple[int, float] | None = None,
@@ -79,7 +80,7 @@ class Loop:
         self.prepared = devices.agree(prepared)
         self.displays = displays
         self.state = Progress()
-        self.looks_first, self.start_stands = looks_first, start_stands
+        self.looks_first, self.start_margin = looks_first, start_margin
         self._on_evaluation, self._until, self._done = on_evaluation, until, 0.0
         self._reserve, self._reserved = reserve, devices.agree(reserve(0.0))
         self._answer_seconds = self._evaluation_seconds = self._last_step = self._evaluated = 0.0
@@ -317,7 +318,7 @@ class Loop:
         started = time.monotonic()
         valid = self._affordable(valid)
         with self.optimizer.averaged():
-            result = validate(self.assembly, valid, parts=PARTS if self.start_stands else 0)
+            result = validate(self.assembly, valid, parts=PARTS if self.start_margin else 0)
         took = time.monotonic() - started
         pace = took / len(valid.documents)
         entry, losses, self._evaluation_seconds, self._answer_seconds, self._reserved = self.devices.agree(
@@ -352,18 +353,19 @@ class Loop:
         self.checkpoints.save_best(self._learned())
 
     def _beats_start(self, entry: Mapping[str, Any], losses: Sequence[float]) -> bool:
-        """Whether the score is no worse than at the start, where that was measured, and the loss less beyond its error:
-        what was fitted at once rests on few weights and on rows that chose nothing, while one evaluation of many does
-        better on few rows by luck. losses: of parts of the rows.
+        """Whether neither score nor loss is worse than at the start, where that was measured, and the loss is less by
+        the margin: what was fitted at once rests on few weights, while one of many evaluations does better on few rows
+        by luck. losses: of parts of the rows.
         """
         start = self.state.history[0]
-        if not self.start_stands or start is entry or start["step"] > 0:
+        if self.start_margin is None or start is entry or start["step"] > 0:
             return True
         # Nothing is worse than what is not a number, nor the other way round.
         if entry["score"] < start["score"] or entry["valid_loss"] > start["valid_loss"]:
             return False
         # Of other rows than at the start (``_affordable``) the parts are not the same.
-        return self._step_of_valid > 1 or surely_less(losses, self.state.start_losses)
+        told = self.start_margin > 0 and self._step_of_valid == 1
+        return not told or surely_less(losses, self.state.start_losses, errors=self.start_margin)
 
     def _affordable(self, valid: MeasuredRows) -> MeasuredRows:
         """The rows, or under a time limit every so many of them where answering has become slow: scores of other rows

@@ -112,16 +112,16 @@ class _MeanLoss:
         return float(model.total_loss(terms, self._assembly.engine.tasks).detach())
 
 
-def surely_less(losses: Sequence[float], than: Sequence[float]) -> bool:
-    """Whether the losses of parts of the rows are less than others of the same parts, by more than the standard error
-    of the mean difference (the rule of one standard error: Breiman et al. 1984, *Classification and Regression Trees*,
-    3.4.3). Of other parts, or of one, nothing can be told. What is not a number is more than any.
+def surely_less(losses: Sequence[float], than: Sequence[float], *, errors: float = 1.0) -> bool:
+    """Whether the losses of parts of the rows are less than others of the same parts, by more than so many standard
+    errors of the mean difference (the rule of one: Breiman et al. 1984, *Classification and Regression Trees*, 3.4.3).
+    Of other parts, or of one, nothing can be told. What is not a number is more than any.
     """
     if len(losses) != len(than) or len(losses) < 2:
         return False
     apart = np.subtract(than, losses)
     # Not the other way round: of a loss that is no number there is no difference.
-    return bool(np.isfinite(losses).all() and not apart.mean() <= apart.std(ddof=1) / len(apart) ** 0.5)
+    return bool(np.isfinite(losses).all() and not apart.mean() <= errors * apart.std(ddof=1) / len(apart) ** 0.5)
 
 
 def score_of(tasks: Mapping[str, Task], evaluations: Mapping[str, Evaluation]) -> float:
