@@ -74,7 +74,7 @@ def quick_start() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"STRENGTHS": (10.0, 1.0), "PAIR_STRENGTHS": (1.0,), "FOLDS": 2, "ITERATIONS": 20}.items():
-            patch.setattr(f"polydetr.training.start.{name}", value)
+            patch.setattr(f"polydetr.training.additive.{name}", value)
         yield
 
 

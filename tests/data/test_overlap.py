@@ -3,9 +3,11 @@
 import pytest
 
 from polydetr.core.records import Record
+from polydetr.data import copies
 from polydetr.data.copies import Compared, Content, content_keys
 from polydetr.data.inspect import inspect_data
 from polydetr.data.overlap import overlap_lines
+from polydetr.data.splits import Holding, split_records
 from polydetr.errors import Location
 
 
@@ -42,6 +44,16 @@ def test_copies_between_splits_are_told_with_their_rows():
     assert lines(train, [{"a": 3, "b": "x"}], Compared(("a", "b"))) == []
     (told,) = lines(train, [{"a": 3, "b": "x"}], Compared(("a",)), group="b")
     assert told.startswith("1 of 1 valid rows belong to a 'b' of which train has rows too, for example 'x'")
+
+
+def test_rows_that_are_parted_and_then_compared_are_read_once(monkeypatch):
+    cells = []
+    monkeypatch.setattr(copies, "_cell", lambda value, cell=copies._cell: cells.append(value) or cell(value))
+    compared = Compared(("a", "b"), texts=("b",))
+    train, valid = split_records(records({"a": i // 2, "b": f"t{i}"} for i in range(40)), 0.2,
+                                 holding=Holding(compared))  # fmt: skip
+    assert overlap_lines({"train": train, "valid": valid}, compared, sources={}) == []
+    assert len(cells) == 80
 
 
 def test_the_same_file_given_twice_is_told(tmp_path):

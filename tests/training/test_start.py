@@ -21,7 +21,7 @@ from polydetr.data.store import ExampleStore
 from polydetr.errors import Interrupted
 from polydetr.model.build import Assembly
 from polydetr.nn.batch import Batch
-from polydetr.training import loop, start
+from polydetr.training import additive, loop, start
 from polydetr.training.start import start_from_tables
 from tiny_models import encode_all, make_assembly
 
@@ -53,7 +53,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Assembly, ExampleS
         encode_all(assembly.engine, rows(200), with_targets=True), tmp_path_factory.mktemp("start") / "rows"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(start, "FOLDS", 2)  # λ may be any, and its search takes the longest
+        patch.setattr(additive, "FOLDS", 2)  # λ may be any, and its search takes the longest
         return assembly, store, start_from_tables(assembly, store, seed=0)
 
 
@@ -67,10 +67,10 @@ def begun(fitted: tuple[Assembly, ExampleStore, dict[str, float]]) -> tuple[Asse
 @pytest.fixture
 def few_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer strengths and shorter searches than there are, for tests that do not ask which model is the best."""
-    monkeypatch.setattr(start, "STRENGTHS", (30.0, 3.0, 0.3))
-    monkeypatch.setattr(start, "PAIR_STRENGTHS", (1.0,))
-    monkeypatch.setattr(start, "ITERATIONS", 20)
-    monkeypatch.setattr(start, "FOLDS", 2)
+    monkeypatch.setattr(additive, "STRENGTHS", (30.0, 3.0, 0.3))
+    monkeypatch.setattr(additive, "PAIR_STRENGTHS", (1.0,))
+    monkeypatch.setattr(additive, "ITERATIONS", 20)
+    monkeypatch.setattr(additive, "FOLDS", 2)
 
 
 def test_it_is_the_minimum_of_the_penalized_loss(begun: tuple[Assembly, ExampleStore, dict[str, float]]) -> None:
@@ -93,7 +93,7 @@ def test_levels_and_their_gradient_are_those_of_an_embedding() -> None:
     table, slope = torch.randn(6, 4, generator=random), torch.randn(3, 4, 40, generator=random)
     table[0] = 0.0
     ours, theirs = (table.clone().requires_grad_() for _ in range(2))
-    found = start._Levels(codes, 6).of(ours)
+    found = additive._Levels(codes, 6).of(ours)
     expected = torch.nn.functional.embedding(codes, theirs, padding_idx=0).transpose(1, 2)
     assert torch.equal(found, expected)
     found.backward(slope)
@@ -141,9 +141,9 @@ def test_cells_act_in_pairs_where_that_answers_other_rows_better(
         store = ExampleStore.write(encode_all(assembly.engine, train, with_targets=True), tmp_path / str(paired))
         with monkeypatch.context() as patch:
             if paired:  # what is no sum is seen by fewer ways, too; that pairs help nothing takes all of them
-                patch.setattr(start, "STRENGTHS", (10.0, 1.0))
-                patch.setattr(start, "ITERATIONS", 40)
-                patch.setattr(start, "FOLDS", 3)
+                patch.setattr(additive, "STRENGTHS", (10.0, 1.0))
+                patch.setattr(additive, "ITERATIONS", 40)
+                patch.setattr(additive, "FOLDS", 3)
             start_from_tables(assembly, store, seed=0)
         results = assembly.engine.answered(encoded(assembly, new))
         answers = np.array([result.predictions["value"].value for result in results])
@@ -164,10 +164,10 @@ def test_pairs_wait_where_the_time_is_over_and_their_search_looks_at_the_clock(
     assert mix is not None
     assert not mix.any()
     looks: list[float] = []
-    monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: looks.append(0.0) or float(len(looks))))
+    monkeypatch.setattr(additive, "time", SimpleNamespace(monotonic=lambda: looks.append(0.0) or float(len(looks))))
     fitted = start._rows_of(assembly, "value", store, range(200))
     fitted.minimum(fitted.zero.with_factors(2, seed=0), 1.0, until=3.5)
-    assert len(looks) == 4 < start.IN_PARTS
+    assert len(looks) == 4 < additive.IN_PARTS
 
 
 def test_noise_is_answered_by_the_mean(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_when_its_seconds_are_over_no_further_way_is_tried_and_all_rows_are_fitt
 ) -> None:
     assembly, store, _ = begun
     now, fits = 0.0, list[float]()
-    minimum = start._Rows.minimum
+    minimum = additive.DesignedRows.minimum
 
     def timed(rows: Any, weights: Any, strength: float) -> Any:
         nonlocal now
@@ -271,9 +271,10 @@ def test_when_its_seconds_are_over_no_further_way_is_tried_and_all_rows_are_fitt
         fits.append(strength)
         return minimum(rows, weights, strength)
 
-    monkeypatch.setattr(start, "ITERATIONS", start.IN_PARTS)  # what is counted are searches, however short
-    monkeypatch.setattr(start._Rows, "minimum", timed)
-    monkeypatch.setattr(start, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(additive, "ITERATIONS", additive.IN_PARTS)  # what is counted are searches, however short
+    monkeypatch.setattr(additive.DesignedRows, "minimum", timed)
+    for module in (start, additive):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     chosen = start_from_tables(assembly, store, seed=0)
     whole = len(fits)
     assert start_from_tables(assembly, store, seed=0) == chosen
@@ -283,7 +284,7 @@ def test_when_its_seconds_are_over_no_further_way_is_tried_and_all_rows_are_fitt
     assert set(found) == set(chosen)
     fits.clear()
     start_from_tables(assembly, store, seed=0, seconds=0.0)
-    assert len(fits) == (len(start.IN_TIME) + 1) * len(chosen)  # one part of the rows left out, then all rows
+    assert len(fits) == (len(additive.IN_TIME) + 1) * len(chosen)  # one part of the rows left out, then all rows
     sums = assembly.model.adder_of("value")[1]
     assert bool(sums.curves.weight.any())
 
@@ -320,4 +321,4 @@ def test_no_compiler_is_imported_for_the_search(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # the next import of it fails
     with pytest.raises(ImportError):
         torch.optim.LBFGS([torch.zeros(1)])
-    start._Search([torch.zeros(1)])
+    additive._Search([torch.zeros(1)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ class Compared:
     inputs: tuple[str, ...]
     texts: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    _known: dict[int, tuple[Record, bytes | None, bytes | None]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, schema: Schema, rows: Sequence[Row] = ()) -> Compared:
@@ -41,6 +44,17 @@ class Compared:
         few = repeated_columns(schema.names("text"), rows)
         texts = tuple(name for name in schema.names("text") if name not in few)
         return cls(inputs, texts, tuple(schema.names("image")))
+
+    def fingerprints(self, record: Record) -> tuple[bytes | None, bytes | None]:
+        """Of the inputs and of the texts; None where they are empty, and of texts that are all of the inputs. Rows are
+        compared when they are parted and when all parts have been read: each is computed once.
+        """
+        known = self._known.get(id(record))
+        if known is None or known[0] is not record:
+            cells = {name: _cell(record.row.get(name)) for name in self.inputs}
+            texts = [cells[name] for name in self.texts] if self.texts != self.inputs else []
+            known = self._known[id(record)] = (record, _of_cells(cells.values()), _of_cells(texts))
+        return known[1:]
 
     def sources(self, record: Record) -> list[Path | Content]:
         """The record's images, those in memory by their content."""
@@ -68,14 +82,17 @@ def copy_keys(records: Sequence[Record], compared: Compared) -> list[list[Hashab
     for record, own in zip(records, sources, strict=True):
         images = tuple(shown[source] for source in own)
         found: list[Hashable] = [("image", image) for image in images]
-        cells = {name: _cell(record.row.get(name)) for name in compared.inputs}
-        if images or any(cells.values()):
-            found.append(("inputs", fingerprint("\x1f".join(cells.values())), images))
-        texts = [cells[name] for name in compared.texts] if compared.texts != compared.inputs else []
-        if any(texts):
-            found.append(("text", fingerprint("\x1f".join(texts))))
+        inputs, texts = compared.fingerprints(record)
+        if images or inputs is not None:
+            found.append(("inputs", inputs, images))
+        if texts is not None:
+            found.append(("text", texts))
         keys.append(found)
     return keys
+
+
+def _of_cells(cells: Collection[str]) -> bytes | None:
+    return fingerprint("\x1f".join(cells)) if any(cells) else None
 
 
 def _cell(value: Any) -> str:
