@@ -191,6 +191,24 @@ def test_the_start_of_a_table_alone_gives_way_to_what_is_worse_in_nothing(monkey
     assert set(asked) == {0}
 
 
+def test_a_target_without_a_start_has_no_start_to_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loss may be one of a whole batch, as that of an embedding is, which parts of the rows do not have."""
+    real, asked = loop.validate, list[int]()
+
+    def validate(assembly: Assembly, rows: MeasuredRows, *, parts: int) -> loop.ValidScore:
+        asked.append(parts)
+        return real(assembly, rows, parts=parts)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    rows = [{**row, "note": f"number {i}", "answer": f"it is {i}"} for i, row in enumerate(TABLE)]
+    both = {"label": "classification", "answer": "embedding"}
+    for target, parts in (({"label": "classification"}, loop.PARTS), (both, 0)):
+        asked.clear()
+        inputs = {"size": "number", "note": "text"}
+        train(epochs=1, target=target, inputs=inputs, train=rows[20:], valid=rows[:20])
+        assert set(asked) == {parts}
+
+
 def test_less_by_luck_is_not_surely_less() -> None:
     drawn = np.random.default_rng(0).normal(0.5, 0.1, (2000, 2, 20))
     assert np.mean([surely_less(losses, than) for losses, than in drawn]) == pytest.approx(0.16, abs=0.02)

@@ -24,7 +24,6 @@ from polydetr.modalities.base import Notify
 from polydetr.modalities.text import as_text
 from polydetr.model.build import Assembly, build_model
 from polydetr.model.folder import describe_model
-from polydetr.model.model import PolyModel
 from polydetr.model.precision import Plain
 from polydetr.nn.cpu.threads import limited_to
 from polydetr.schema.spec import Schema
@@ -287,7 +286,7 @@ def _train(
         prepared=prepared,
         displays=(display,),
         looks_first=bool(model.additive) or started,
-        start_margin=_start_margin(model),
+        start_margin=_start_margin(assembly),
         on_evaluation=run.hooks.on_evaluation,
         until=(run.hooks.again.step, run.hooks.again.steps) if run.hooks.again else None,
         **reserving,
@@ -295,13 +294,16 @@ def _train(
     return rows, loop.run(rows.train, rows.valid.choosing, resume=resume), precision
 
 
-def _start_margin(model: PolyModel) -> float | None:
+def _start_margin(assembly: Assembly) -> float | None:
     """See ``Loop``. A network over cells alone learns little by heart; over images or texts beside them it does, and
-    seems better by luck on a few dozen validation rows (``benchmarks/mixed.py``).
+    seems better by luck on a few dozen validation rows (``benchmarks/mixed.py``). Targets that no start was fitted to
+    have nothing to hold on to.
     """
-    if not model.additive:
+    additive = assembly.model.additive
+    if not additive:
         return None
-    return 1.0 if set(model.embedders) > set(model.additive.values()) else 0.0
+    beside = set(assembly.model.embedders) > set(additive.values())
+    return 1.0 if beside and set(assembly.engine.tasks) == set(additive) else 0.0
 
 
 def _build(run: Run, splits: Splits, *, notify: Notify) -> Assembly:

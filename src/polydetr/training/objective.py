@@ -52,8 +52,8 @@ def total_loss(
 
 
 def validate(assembly: Assembly, rows: MeasuredRows, *, parts: int = 0) -> ValidScore:
-    """Loss and metrics on ``rows``, through the same path as prediction. parts: of the rows, whose losses are wanted,
-    too.
+    """Loss and metrics on ``rows``, through the same path as prediction. parts: how many parts of the rows get a loss
+    of their own; part i holds every row whose number leaves i when divided by them.
     """
     whole, each = _MeanLoss(assembly), [_MeanLoss(assembly) for _ in range(parts)]
 
